@@ -1,0 +1,89 @@
+# How every target of the project is made. The presets choose the options.
+
+option(CODESEAL_BUILD_TESTS "Build the tests" ON)
+option(CODESEAL_FUZZ "Build the fuzz targets with libFuzzer (clang)" OFF)
+set(CODESEAL_SANITIZE "" CACHE STRING "Sanitizers, as given to -fsanitize=")
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+
+find_program(CODESEAL_CCACHE ccache)
+if(CODESEAL_CCACHE)
+  set(CMAKE_C_COMPILER_LAUNCHER ${CODESEAL_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CODESEAL_CCACHE})
+endif()
+
+if(CODESEAL_SANITIZE)
+  add_compile_options(-fsanitize=${CODESEAL_SANITIZE} -fno-sanitize-recover=all
+                      -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${CODESEAL_SANITIZE})
+endif()
+if(CODESEAL_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+
+# Own code only: generated code is compiled without it.
+add_library(codeseal_warnings INTERFACE)
+target_compile_options(codeseal_warnings INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion
+  -Wswitch-enum -Werror)
+
+# One library per folder: codeseal_library(NAME SRCS ... PUBLIC ... PRIVATE ...)
+# makes codeseal_NAME with the alias codeseal::NAME. What a folder may include
+# follows from what it links; tests/include_rules.py checks the rest.
+function(codeseal_library name)
+  cmake_parse_arguments(ARG "" "" "SRCS;PUBLIC;PRIVATE" ${ARGN})
+  add_library(codeseal_${name} STATIC ${ARG_SRCS})
+  add_library(codeseal::${name} ALIAS codeseal_${name})
+  target_include_directories(codeseal_${name} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_link_libraries(codeseal_${name}
+    PUBLIC ${ARG_PUBLIC} PRIVATE codeseal_warnings ${ARG_PRIVATE})
+endfunction()
+
+# codeseal_test(NAME [SRCS ...] DEPS ... [LABELS ...] [ARGS ...]): one GoogleTest
+# program; without SRCS, every *_test.cc of the current folder, so that a new
+# test can't be forgotten. Each test of the program is a ctest test.
+function(codeseal_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SRCS;DEPS;LABELS;ENV" ${ARGN})
+  if(NOT ARG_SRCS)
+    file(GLOB ARG_SRCS CONFIGURE_DEPENDS *_test.cc)
+  endif()
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS unit)
+  endif()
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${ARG_SRCS})
+  target_link_libraries(${name} PRIVATE
+    codeseal_warnings codeseal_test_support ${ARG_DEPS} GTest::gmock_main)
+  include(GoogleTest)
+  # Lists the tests when ctest starts, not when the program is linked: a
+  # program that needs a token must not be run by the build.
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
+    PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
+               ENVIRONMENT "${ARG_ENV}")
+endfunction()
+
+# codeseal_fuzzer(NAME DEPS ...): fuzz/NAME/target.cc with fuzz/NAME/seeds/. With
+# CODESEAL_FUZZ it is a libFuzzer program; always, its seeds are replayed as an
+# ordinary test that fails when no seed is accepted.
+function(codeseal_fuzzer name)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  set(target_dir ${CMAKE_CURRENT_SOURCE_DIR}/${name})
+  if(CODESEAL_FUZZ)
+    add_executable(fuzz_${name} ${target_dir}/target.cc)
+    target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+    target_link_libraries(fuzz_${name} PRIVATE codeseal_warnings ${ARG_DEPS})
+  endif()
+  add_executable(replay_${name} ${target_dir}/target.cc
+                 ${CMAKE_SOURCE_DIR}/tests/fuzz/replay_main.cc)
+  target_link_libraries(replay_${name} PRIVATE codeseal_warnings ${ARG_DEPS})
+  add_test(NAME fuzz_seeds.${name}
+           COMMAND replay_${name} ${target_dir}/seeds)
+  set_tests_properties(fuzz_seeds.${name} PROPERTIES LABELS unit TIMEOUT 60)
+endfunction()

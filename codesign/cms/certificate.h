@@ -1,0 +1,81 @@
+// X.509 certificates as code signing sees them: Apple's marker extensions, the
+// Team ID, the chain from leaf to root.
+//
+// Spec: facts of Apple's Security project, requirement language "certificate"
+//       terms; marker OIDs under 1.2.840.113635.100.6.
+
+#ifndef CODESEAL_CODESIGN_CMS_CERTIFICATE_H_
+#define CODESEAL_CODESIGN_CMS_CERTIFICATE_H_
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "codesign/base/bytes.h"
+
+struct x509_st;
+
+namespace codeseal {
+
+// Immutable; copies share the parsed object. Thread-compatible.
+class Certificate {
+ public:
+  // One DER certificate and nothing behind it.
+  // Errors: INVALID_ARGUMENT REASON_BAD_CERTIFICATE.
+  static absl::StatusOr<Certificate> Parse(ByteView der);
+  // Every CERTIFICATE block of a PEM text, in its order; at least one.
+  static absl::StatusOr<std::vector<Certificate>> ParsePem(
+      std::string_view pem);
+
+  ByteView der() const;
+  Bytes Sha1() const;                  // of der()
+  Bytes Sha256() const;                // of der()
+  Bytes SubjectPublicKeyInfo() const;  // DER
+
+  // Values of a subject attribute in encoded order, as UTF-8. `name` is one of
+  // the requirement language's: C CN D L O OU ST STREET UID.
+  std::vector<std::string> SubjectValues(std::string_view name) const;
+  std::string CommonName() const;  // empty when there is none
+
+  bool HasExtension(std::string_view dotted_oid) const;
+  // True when extendedKeyUsage is present and lists the purpose.
+  bool HasExtendedKeyUsage(std::string_view dotted_oid) const;
+  absl::Time not_before() const;
+  absl::Time not_after() const;
+  // Subject equals issuer and the signature verifies with its own key.
+  bool IsSelfSigned() const;
+  // `issuer`'s subject equals this issuer and its key verifies the signature.
+  bool IsIssuedBy(const Certificate& issuer) const;
+  // "rsa2048", "p256", "p384"; the OpenSSL name otherwise.
+  std::string KeyAlgorithm() const;
+
+  x509_st* x509() const { return x509_.get(); }  // borrowed
+
+ private:
+  Certificate() = default;
+
+  std::shared_ptr<x509_st> x509_;
+  std::shared_ptr<const Bytes> der_;
+};
+
+// The chain leaf, issuer, ..., self-signed root, from certificates in any
+// order. Errors: FAILED_PRECONDITION REASON_INCOMPLETE_CHAIN that names the
+// issuer that is missing. Validity dates and revocation are not checked.
+absl::StatusOr<std::vector<Certificate>> BuildChain(
+    const Certificate& leaf, std::span<const Certificate> candidates);
+
+// Whether the SHA-256 is that of Apple Root CA, G2 or G3.
+bool IsAppleRoot(const Certificate& certificate);
+
+// The Team ID of an Apple-issued leaf (its first OU); nullopt for every other
+// chain. `chain` is leaf first, root last.
+std::optional<std::string> TeamIdentifier(std::span<const Certificate> chain);
+
+}  // namespace codeseal
+
+#endif  // CODESEAL_CODESIGN_CMS_CERTIFICATE_H_
