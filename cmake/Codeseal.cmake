@@ -26,6 +26,12 @@ if(CODESEAL_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
+# mold links the test programs several times faster than GNU ld.
+find_program(CODESEAL_MOLD mold)
+if(CODESEAL_MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
 # Own code only: generated code is compiled without it.
 add_library(codeseal_warnings INTERFACE)
 target_compile_options(codeseal_warnings INTERFACE
@@ -34,7 +40,8 @@ target_compile_options(codeseal_warnings INTERFACE
 
 # One library per folder: codeseal_library(NAME SRCS ... PUBLIC ... PRIVATE ...)
 # makes codeseal_NAME with the alias codeseal::NAME. What a folder may include
-# follows from what it links; tests/include_rules.py checks the rest.
+# follows from what it links; tests/repository/include_rules_test.py checks the
+# rest.
 function(codeseal_library name)
   cmake_parse_arguments(ARG "" "" "SRCS;PUBLIC;PRIVATE" ${ARGN})
   add_library(codeseal_${name} STATIC ${ARG_SRCS})
@@ -46,7 +53,12 @@ endfunction()
 
 # codeseal_test(NAME [SRCS ...] DEPS ... [LABELS ...] [ARGS ...]): one GoogleTest
 # program; without SRCS, every *_test.cc of the current folder, so that a new
-# test can't be forgotten. Each test of the program is a ctest test.
+# test can't be forgotten. Each test of the program is a ctest test. The target
+# tests_LABEL builds the programs of one label.
+foreach(label unit golden corpus token integration bench stress)
+  add_custom_target(tests_${label})
+endforeach()
+
 function(codeseal_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SRCS;DEPS;LABELS;ENV" ${ARGN})
   if(NOT ARG_SRCS)
@@ -64,9 +76,25 @@ function(codeseal_test name)
   include(GoogleTest)
   # Lists the tests when ctest starts, not when the program is linked: a
   # program that needs a token must not be run by the build.
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
     PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
                ENVIRONMENT "${ARG_ENV}")
+  foreach(label ${ARG_LABELS})
+    add_dependencies(tests_${label} ${name})
+  endforeach()
+endfunction()
+
+# codeseal_script_test(NAME SCRIPT [LABELS ...]): a Python unittest file, one
+# ctest test.
+function(codeseal_script_test name script)
+  cmake_parse_arguments(ARG "" "" "LABELS" ${ARGN})
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS unit)
+  endif()
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  add_test(NAME ${name}
+           COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_CURRENT_SOURCE_DIR}/${script} -v)
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 120)
 endfunction()
 
 # codeseal_fuzzer(NAME DEPS ...): fuzz/NAME/target.cc with fuzz/NAME/seeds/. With
@@ -86,4 +114,5 @@ function(codeseal_fuzzer name)
   add_test(NAME fuzz_seeds.${name}
            COMMAND replay_${name} ${target_dir}/seeds)
   set_tests_properties(fuzz_seeds.${name} PROPERTIES LABELS unit TIMEOUT 60)
+  add_dependencies(tests_unit replay_${name})
 endfunction()
