@@ -1,0 +1,216 @@
+#include "client/fix_hints.h"
+
+namespace codeseal::client {
+
+std::string_view FixHint(Reason reason) {
+  switch (reason) {  // No default: -Wswitch-enum must flag a new reason.
+    case v1::REASON_UNSPECIFIED:
+      break;
+
+    case v1::REASON_TRUNCATED:
+      return "the file ends too early: build or copy it again, and compare its "
+             "size with the original";
+    case v1::REASON_BAD_MAGIC:
+      return "check that this is the file you meant; codeseal signs Mach-O "
+             "executables, libraries and bundles";
+    case v1::REASON_BLOB_LENGTH_OUT_OF_RANGE:
+    case v1::REASON_SLOT_TABLE_OUT_OF_RANGE:
+    case v1::REASON_BAD_SUPER_BLOB:
+      return "the existing signature is damaged: sign the code again with -f, "
+             "or build it again";
+    case v1::REASON_UNSUPPORTED_DIGEST:
+      return "sign it again with --digest-algorithm sha256";
+    case v1::REASON_UNSUPPORTED_PAGE_SIZE:
+      return "use --page-size 4096, 16384 or none";
+    case v1::REASON_BAD_IDENTIFIER:
+      return "give a plain identifier with -i, such as com.example.tool";
+    case v1::REASON_UNSUPPORTED_VERSION:
+      return "update codeseal, or sign the code again with this version";
+    case v1::REASON_BAD_TEAM_IDENTIFIER:
+      return "check the Team ID of the certificate; it is ten letters and "
+             "digits";
+    case v1::REASON_CODE_LIMIT_MISMATCH:
+      return "the file changed after it was signed: sign it again with -f";
+    case v1::REASON_NOT_MACH_O:
+      return "check that this is the file you meant; codeseal signs Mach-O "
+             "executables, libraries and bundles";
+    case v1::REASON_BAD_LOAD_COMMAND:
+    case v1::REASON_BAD_SEGMENT:
+      return "the linker's output is damaged: link it again; otool -l or "
+             "llvm-objdump --macho -p shows the load commands";
+    case v1::REASON_BAD_FAT_HEADER:
+    case v1::REASON_OVERLAPPING_RANGES:
+      return "make the universal file again with lipo -create from its thin "
+             "files";
+    case v1::REASON_UNSUPPORTED_FILE_TYPE:
+      return "sign the linked executable or library, not an object file or an "
+             "archive";
+    case v1::REASON_FILE_TOO_BIG:
+      return "make the file smaller: Apple's format holds less than 4 GiB for "
+             "each file";
+    case v1::REASON_BAD_REQUIREMENT:
+      return "compile the requirement again with `codeseal requirement "
+             "compile`";
+    case v1::REASON_REQUIREMENT_SYNTAX:
+      return "correct the text at the place named above; `codeseal requirement "
+             "compile` tries it without signing";
+    case v1::REASON_BAD_ENTITLEMENTS:
+      return "check the entitlements file with plutil -lint; it must be an XML "
+             "property list with a dictionary at the top";
+    case v1::REASON_BAD_CMS:
+      return "the stored signature is damaged: sign the code again with -f";
+    case v1::REASON_BAD_CERTIFICATE:
+      return "give PEM or DER certificates; `openssl x509 -text -in FILE` "
+             "shows whether a file is one";
+    case v1::REASON_BAD_PLIST:
+      return "check the property list with plutil -lint";
+
+    case v1::REASON_NO_HEADER_ROOM:
+      return "link with -headerpad 0x100 (ld: -Wl,-headerpad,0x100), so that "
+             "the load command of a signature fits";
+    case v1::REASON_ALREADY_SIGNED:
+      return "use -f to replace the signature";
+    case v1::REASON_NOT_SIGNED:
+      return "sign it first with `codeseal sign`";
+    case v1::REASON_SIGNATURE_NOT_LAST:
+      return "strip or post-process before signing, not after; then sign the "
+             "linker's output again";
+    case v1::REASON_SIGNATURE_TOO_LARGE:
+      return "reserve more room with --signature-size BYTES";
+    case v1::REASON_BAD_OPTION:
+      return "see `codeseal sign --help` for the values of this option";
+    case v1::REASON_INCOMPLETE_CHAIN:
+      return "add the missing issuer certificates: --chain PEM for a local "
+             "token, the identity's chain file on the server";
+    case v1::REASON_UNSUPPORTED_CODE:
+      return "sign the Mach-O files inside one by one; this version of "
+             "codeseal handles single Mach-O files only";
+    case v1::REASON_LIBRARY_VALIDATION_I386:
+      return "remove the i386 slice with lipo -remove i386, or drop the "
+             "library-validation flag";
+
+    case v1::REASON_TOKEN_DOWN:
+      return "try again in a moment; if it stays so, check that the token is "
+             "connected (`codeseald token probe` on the token's machine)";
+    case v1::REASON_TOKEN_NOT_FOUND:
+      return "check the token's label and serial; `codeseald token list` shows "
+             "what is connected";
+    case v1::REASON_TOKEN_TIMEOUT:
+    case v1::REASON_TOKEN_BUSY:
+      return "try again in a moment: the token is slow or has no free session";
+    case v1::REASON_PIN_REJECTED:
+      return "correct the PIN before another attempt: a token locks after a "
+             "few wrong ones";
+    case v1::REASON_PIN_HOLD:
+      return "have an operator check the PIN; the token was not asked again, "
+             "so that it does not lock";
+    case v1::REASON_PIN_SOURCE:
+      return "put the PIN in a file that only you can read and name it with "
+             "pin-source=file:PATH, or run on a terminal to be asked";
+    case v1::REASON_KEY_NOT_FOUND:
+      return "name the key's id or object (label) as the token shows it; "
+             "`codeseald token list` lists the keys";
+    case v1::REASON_KEY_POLICY:
+      return "generate the key inside the token with `codeseald key "
+             "generate`; an imported key needs key_policy: imported-allowed";
+    case v1::REASON_KEY_MISMATCH:
+      return "import the certificate that was issued for this key (`codeseald "
+             "key import-certificate`)";
+    case v1::REASON_KEY_UNSUPPORTED:
+      return "use RSA with 2048 to 4096 bits, or EC P-256 or P-384";
+    case v1::REASON_TOKEN_FUNCTION_FAILED:
+      return "look in the log of the token's machine for the module's return "
+             "code, then in the vendor's manual";
+    case v1::REASON_MODULE_LOAD:
+      return "check module-path and that the PKCS#11 module's own libraries "
+             "are installed";
+    case v1::REASON_KEY_EXISTS:
+      return "choose another id and label, or use the key that is there";
+    case v1::REASON_BAD_TOKEN_URI:
+      return "write it as "
+             "'pkcs11:token=LABEL?module-path=/path/module.so&pin-source=file:/"
+             "path/pin'";
+
+    case v1::REASON_NOT_AUTHORISED:
+      return "ask the signing team to allow this client certificate for the "
+             "identity";
+    case v1::REASON_IDENTITY_NOT_FOUND:
+      return "see `codeseal identities list` for the identities that you may "
+             "use";
+    case v1::REASON_BAD_REQUEST:
+      return "update codeseal: client and server do not understand each other";
+    case v1::REASON_BAD_CODE_DIRECTORY:
+      return "sign the file again; if it stays so, report it with the request "
+             "id: client and server disagree about the code";
+    case v1::REASON_POLICY_VIOLATION:
+      return "change what the rule names, or sign with an identity whose rules "
+             "allow it";
+    case v1::REASON_SELF_VERIFY_FAILED:
+      return "do not ship anything; report it to the signing team now: the "
+             "signature does not fit its certificate";
+    case v1::REASON_OVERLOADED:
+      return "try again in a moment: the server has more work than it takes";
+    case v1::REASON_DRAINING:
+      return "try again in a moment: the server is being restarted";
+    case v1::REASON_MESSAGE_TOO_LARGE:
+      return "ask the signing team to raise the server's message limit";
+    case v1::REASON_DEADLINE_EXCEEDED:
+      return "try again, with a longer --timeout if the network is slow";
+    case v1::REASON_BAD_CONFIG:
+      return "correct the place named above";
+    case v1::REASON_INTERNAL:
+      return "report it to the signing team with the id below";
+
+    case v1::REASON_SERVER_UNREACHABLE:
+      return "check the address, that codeseald runs there and that a firewall "
+             "lets you through; then try again";
+    case v1::REASON_TLS_FAILED:
+      return "check that --ca is the CA of the server's certificate, that the "
+             "address is a name in it, and that --cert is valid and known to "
+             "the server";
+    case v1::REASON_FILE_NOT_FOUND:
+      return "check the path";
+    case v1::REASON_FILE_NOT_READABLE:
+      return "give a regular file that you may read";
+    case v1::REASON_FILE_NOT_WRITABLE:
+      return "make the folder writable for you: the signed file is written "
+             "beside the original and then takes its place";
+    case v1::REASON_DISK_FULL:
+      return "free some space: the signed file is written beside the original "
+             "first, so it needs its size once more";
+    case v1::REASON_USAGE:
+      return "see `codeseal --help`";
+    case v1::REASON_FILE_CHANGED:
+      return "let the build finish writing the file, then sign it";
+
+    case v1::REASON_CODE_MODIFIED:
+    case v1::REASON_SPECIAL_SLOT_MISMATCH:
+      return "the code is not what was signed: get the original again, or sign "
+             "what you have with -f";
+    case v1::REASON_CMS_SIGNATURE_INVALID:
+      return "do not trust this file; get the original again, or sign it anew "
+             "with -f";
+    case v1::REASON_CHAIN_NOT_TRUSTED:
+      return "give the root certificate that you trust with --anchors PEM";
+    case v1::REASON_REQUIREMENT_NOT_SATISFIED:
+      return "compare `codeseal show -r - PATH` with the requirement that was "
+             "asked for";
+    case v1::REASON_TEAM_IDENTIFIER_MISMATCH:
+      return "sign all slices with the same identity";
+    case v1::REASON_SIGNATURE_UNSUPPORTED:
+      return "sign the code again; this kind of signature is not understood";
+    case v1::REASON_CERTIFICATE_EXPIRED:
+      return "renew the certificate, or judge the code as of its signing time "
+             "with --at TIME";
+    case v1::REASON_MALFORMED_SIGNATURE:
+      return "the signature is damaged: sign the code again with -f";
+
+    case v1::Reason_INT_MIN_SENTINEL_DO_NOT_USE_:
+    case v1::Reason_INT_MAX_SENTINEL_DO_NOT_USE_:
+      break;
+  }
+  return "run it again with -v and report what it prints; a newer codeseal may "
+         "say more";
+}
+
+}  // namespace codeseal::client

@@ -1,0 +1,171 @@
+#include "client/render.h"
+
+#include <optional>
+#include <ostream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/fix_hints.h"
+#include "codesign/base/error.h"
+
+namespace codeseal::client {
+namespace {
+
+bool Contains(std::string_view text, std::string_view part) {
+  return text.find(part) != std::string_view::npos;
+}
+
+// "REASON_TLS_FAILED" -> "TLS_FAILED"; numbers that this client does not know
+// stay numbers.
+std::string ReasonName(Reason reason) {
+  const std::string& name = v1::Reason_Name(reason);
+  if (name.empty()) return std::to_string(static_cast<int>(reason));
+  return name.substr(sizeof "REASON_" - 1);
+}
+
+std::string StageName(Stage stage) {
+  const std::string& name = v1::Stage_Name(stage);
+  if (name.empty()) return std::to_string(static_cast<int>(stage));
+  return name.substr(sizeof "STAGE_" - 1);
+}
+
+}  // namespace
+
+std::string Printable(std::string_view text) {
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string result;
+  result.reserve(text.size());
+  for (const char c : text) {
+    const auto byte = static_cast<uint8_t>(c);
+    if (byte < 0x20 || byte == 0x7f) {
+      result += "\\x";
+      result += kHex[byte >> 4];
+      result += kHex[byte & 15];
+    } else {
+      result += c;
+    }
+  }
+  return result;
+}
+
+std::string RenderError(std::string_view action, std::string_view object,
+                        const absl::Status& status) {
+  const ErrorDetail detail = GetErrorDetail(status).value_or(ErrorDetail());
+  std::string place(object);
+  std::string why(Message(status));
+  if (object.empty() || detail.subject().starts_with(object)) {
+    if (!detail.subject().empty()) place = detail.subject();
+  } else if (!detail.subject().empty() && !Contains(why, detail.subject())) {
+    why = detail.subject() + ": " + why;
+  }
+  if (why.empty()) why = ReasonName(detail.reason());
+  if (!detail.rule().empty() && !Contains(why, detail.rule())) {
+    why += " (rule " + detail.rule() + ")";
+  }
+  if (detail.has_byte_offset()) {
+    why += absl::StrCat(" (at byte ", detail.byte_offset(), ")");
+  }
+
+  std::string text = "codeseal: cannot ";
+  text.append(action);
+  if (!place.empty()) text += " " + Printable(place);
+  text += "\n  why    " + Printable(why) + "\n  fix    ";
+  text.append(FixHint(detail.reason()));
+  text += "\n";
+  if (!detail.request_id().empty()) {
+    text += "  id     " + Printable(detail.request_id()) +
+            " (quote this to the signing team)\n";
+  }
+  return text;
+}
+
+nlohmann::json ErrorJson(const absl::Status& status) {
+  const ErrorDetail detail = GetErrorDetail(status).value_or(ErrorDetail());
+  nlohmann::json json = {
+      {"code", absl::StatusCodeToString(status.code())},
+      {"reason", ReasonName(detail.reason())},
+      {"stage", StageName(detail.stage())},
+      {"message", std::string(Message(status))},
+      {"fix", std::string(FixHint(detail.reason()))},
+  };
+  if (!detail.subject().empty()) json["subject"] = detail.subject();
+  if (!detail.rule().empty()) json["rule"] = detail.rule();
+  if (detail.has_byte_offset()) json["byte_offset"] = detail.byte_offset();
+  if (!detail.request_id().empty()) json["request_id"] = detail.request_id();
+  return json;
+}
+
+Reporter::Reporter(std::string command, OutputOptions options,
+                   std::ostream& out, std::ostream& err, bool terminal)
+    : command_(std::move(command)),
+      options_(options),
+      out_(out),
+      err_(err),
+      terminal_(terminal) {}
+
+Reporter::~Reporter() { ClearProgress(); }
+
+void Reporter::Say(int verbosity, std::string_view line) {
+  if (options_.json || options_.verbosity < verbosity) return;
+  ClearProgress();
+  out_ << Printable(line) << "\n" << std::flush;
+}
+
+void Reporter::Raw(std::string_view bytes) {
+  if (options_.json) return;
+  ClearProgress();
+  out_ << bytes << std::flush;
+}
+
+void Reporter::Succeed(nlohmann::json result) {
+  result["ok"] = true;
+  results_.push_back(std::move(result));
+}
+
+void Reporter::Fail(std::string_view action, std::string_view object,
+                    const absl::Status& status, nlohmann::json result) {
+  ClearProgress();
+  err_ << RenderError(action, object, status) << std::flush;
+  if (!object.empty() && !result.contains("path") && !result.contains("name")) {
+    result["path"] = std::string(object);
+  }
+  Judge(status, std::move(result));
+}
+
+void Reporter::Judge(const absl::Status& status, nlohmann::json result) {
+  result["ok"] = status.ok();
+  if (!status.ok()) result["error"] = ErrorJson(status);
+  exit_code_ = Worse(exit_code_, ExitCodeFor(status));
+  results_.push_back(std::move(result));
+}
+
+void Reporter::Progress(std::string_view what) {
+  if (!terminal_ || options_.verbosity < 0) return;
+  err_ << "\r\x1b[K" << Printable(what) << std::flush;
+  progress_shown_ = true;
+}
+
+void Reporter::ClearProgress() {
+  if (!progress_shown_) return;
+  err_ << "\r\x1b[K" << std::flush;
+  progress_shown_ = false;
+}
+
+ExitCode Reporter::Finish() {
+  ClearProgress();
+  if (options_.json) {
+    const nlohmann::json document = {
+        {"command", command_},
+        {"exit_code", static_cast<int>(exit_code_)},
+        {"results", results_},
+    };
+    // Paths and certificates need not be UTF-8; JSON must.
+    out_ << document.dump(2, ' ', false,
+                          nlohmann::json::error_handler_t::replace)
+         << "\n"
+         << std::flush;
+  }
+  return exit_code_;
+}
+
+}  // namespace codeseal::client
