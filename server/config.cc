@@ -1,0 +1,363 @@
+#include "server/config.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <system_error>
+
+#include "codesign/base/error.h"
+#include "server/yaml_reader.h"
+
+namespace codeseal {
+namespace {
+
+constexpr size_t kMaxFileSize = size_t{1} << 20;
+
+bool IsLowerHex(std::string_view text) {
+  return text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+// "HOST:PORT" with a numeric host, or "[V6]:PORT".
+bool IsAddress(std::string_view address) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) return false;
+  uint16_t port = 0;
+  const std::string_view digits = address.substr(colon + 1);
+  const auto [end, error] =
+      std::from_chars(digits.data(), digits.data() + digits.size(), port);
+  return error == std::errc() && end == digits.data() + digits.size();
+}
+
+void ReadListen(YamlSection& section, ListenConfig& listen) {
+  if (section.ReadString("address", kRequired, listen.address) &&
+      !IsAddress(listen.address)) {
+    section.Report("address", "want HOST:PORT, such as 127.0.0.1:8443");
+  }
+  section.ReadCount("max_connections", 1, 1 << 20, listen.max_connections);
+  section.ReadCount("per_peer", 1, 1 << 20, listen.per_peer);
+  section.Finish();
+}
+
+void ReadTls(YamlSection& section, TlsConfig& tls) {
+  section.ReadPath("certificate", kRequired, tls.certificate);
+  section.ReadPath("key", kRequired, tls.key);
+  section.ReadPath("client_ca", kRequired, tls.client_ca);
+  section.ReadPath("deny_list", kOptional, tls.deny_list);
+  section.Finish();
+}
+
+void ReadPinSource(YamlContext& context, YamlSection& section,
+                   std::string& pin_source) {
+  if (!section.ReadString("pin_source", kOptional, pin_source)) return;
+  constexpr std::string_view kFile = "file:";
+  constexpr std::string_view kCredential = "credential:";
+  if (pin_source.starts_with(kFile)) {
+    const std::string path = context.Path(pin_source.substr(kFile.size()));
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(path, error)) {
+      section.Report("pin_source", "there is no file " + path);
+    }
+    pin_source = std::string(kFile) + path;
+  } else if (!pin_source.starts_with(kCredential) ||
+             pin_source.size() == kCredential.size()) {
+    // The value is not repeated: it might be the PIN.
+    section.Report("pin_source",
+                   "want file:PATH or credential:NAME, never the PIN itself");
+  }
+}
+
+void ReadToken(YamlContext& context, const std::string& name,
+               YamlSection& section, TokenConfig& token) {
+  token.name = name;
+  section.ReadPath("module", kRequired, token.module);
+  section.ReadString("label", kOptional, token.label);
+  section.ReadStrings("serials", token.serials);
+  if (token.label.empty() && token.serials.empty()) {
+    section.Report("label", "want the token's label, its serials, or both");
+  }
+  ReadPinSource(context, section, token.pin_source);
+  section.ReadString("init_args", kOptional, token.init_args);
+  section.ReadCount("sessions", 1, 256, token.session_count);
+  section.ReadDuration("op_timeout", token.operation_timeout);
+  section.ReadBool("serialize", token.serialize);
+  section.Finish();
+}
+
+void ReadPeerRule(YamlSection& section, std::vector<PeerRule>& rules) {
+  PeerRule rule;
+  const bool spiffe = section.ReadString("spiffe", kOptional, rule.spiffe);
+  const bool dns = section.ReadString("dns", kOptional, rule.dns);
+  const bool fingerprint =
+      section.ReadString("fingerprint", kOptional, rule.fingerprint);
+  if (!spiffe && !dns && !fingerprint) {
+    section.Report("spiffe", "want at least one of spiffe, dns, fingerprint");
+  }
+  if (spiffe && !rule.spiffe.starts_with("spiffe://")) {
+    section.Report("spiffe", "want a pattern that starts with spiffe://");
+  }
+  if (fingerprint) {
+    // As openssl prints it, or plain.
+    std::erase(rule.fingerprint, ':');
+    std::transform(rule.fingerprint.begin(), rule.fingerprint.end(),
+                   rule.fingerprint.begin(), [](char c) {
+                     return c >= 'A' && c <= 'F' ? static_cast<char>(c + 32)
+                                                 : c;
+                   });
+    if (rule.fingerprint.size() != 64 || !IsLowerHex(rule.fingerprint)) {
+      section.Report("fingerprint",
+                     "want the certificate's SHA-256, 64 hexadecimal digits");
+    }
+  }
+  section.Finish();
+  rules.push_back(std::move(rule));
+}
+
+void ReadKey(YamlSection& section, IdentityVersionConfig& version) {
+  section.ReadString("token", kRequired, version.token);
+  std::string id;
+  const bool has_id = section.ReadString("id", kOptional, id);
+  const bool has_label =
+      section.ReadString("label", kOptional, version.key.label);
+  if (!has_id && !has_label) {
+    section.Report("id", "want the key's id (hexadecimal), its label, or both");
+  }
+  for (size_t at = 0; has_id && at < id.size(); at += 2) {
+    uint8_t byte = 0;
+    const char* const first = id.data() + at;
+    const char* const last = first + std::min<size_t>(2, id.size() - at);
+    const auto [end, error] = std::from_chars(first, last, byte, 16);
+    if (error != std::errc() || end != first + 2) {
+      section.Report("id",
+                     "want pairs of hexadecimal digits, such as 01 or "
+                     "a1b2; quote it so that YAML keeps the zeros");
+      break;
+    }
+    version.key.id.push_back(byte);
+  }
+  section.Finish();
+}
+
+void ReadVersion(YamlSection& section, IdentityConfig& identity) {
+  IdentityVersionConfig version;
+  section.ReadString("id", kRequired, version.id);
+  section.ReadWord<v1::IdentityState>(
+      "state",
+      {{"staged", v1::IDENTITY_STATE_STAGED},
+       {"active", v1::IDENTITY_STATE_ACTIVE},
+       {"retired", v1::IDENTITY_STATE_RETIRED},
+       {"disabled", v1::IDENTITY_STATE_DISABLED}},
+      version.state);
+  section.ReadSection("key", kRequired,
+                      [&](YamlSection& key) { ReadKey(key, version); });
+  section.ReadPath("chain", kRequired, version.chain);
+  section.Finish();
+  for (const IdentityVersionConfig& other : identity.versions) {
+    if (other.id == version.id) {
+      section.Report("id", "version " + version.id + " is given twice");
+    }
+    if (other.state == v1::IDENTITY_STATE_ACTIVE &&
+        version.state == v1::IDENTITY_STATE_ACTIVE) {
+      section.Report("state", "version " + other.id +
+                                  " is active too; at most one may be");
+    }
+  }
+  identity.versions.push_back(std::move(version));
+}
+
+void ReadRules(YamlSection& section, IdentityRules& rules) {
+  section.ReadString("team", kOptional, rules.team);
+  section.ReadStrings("identifiers", rules.identifiers);
+  section.ReadStrings("require_flags", rules.require_flags);
+  section.ReadStrings("entitlements_deny", rules.entitlements_deny);
+  section.ReadBool("allow_digest_only", rules.allow_digest_only);
+  section.Finish();
+}
+
+void ReadIdentity(YamlSection& section, ServerConfig& config) {
+  IdentityConfig identity;
+  section.ReadString("name", kRequired, identity.name);
+  section.ReadSections("versions", kRequired, [&](YamlSection& version) {
+    ReadVersion(version, identity);
+  });
+  section.ReadWord<KeyPolicy>(
+      "key_policy",
+      {{"strict", KeyPolicy::kStrict},
+       {"imported-allowed", KeyPolicy::kImportedAllowed}},
+      identity.key_policy);
+  section.ReadSection("rules", kOptional, [&](YamlSection& rules) {
+    ReadRules(rules, identity.rules);
+  });
+  section.ReadSections("allow", kRequired, [&](YamlSection& rule) {
+    ReadPeerRule(rule, identity.allow);
+  });
+  section.Finish();
+  for (const IdentityConfig& other : config.identities) {
+    if (other.name == identity.name && !identity.name.empty()) {
+      section.Report("name", "identity " + other.name + " is given twice");
+    }
+  }
+  if (identity.versions.empty()) {
+    section.Report("versions", "want at least one version");
+  }
+  for (const IdentityVersionConfig& version : identity.versions) {
+    const bool known = std::any_of(
+        config.tokens.begin(), config.tokens.end(),
+        [&](const TokenConfig& token) { return token.name == version.token; });
+    if (known || version.token.empty()) continue;
+    std::vector<std::string> names;
+    for (const TokenConfig& token : config.tokens) names.push_back(token.name);
+    const std::string nearest = NearestWord(version.token, names);
+    section.Report(
+        "versions",
+        "version " + version.id + " names token " + version.token +
+            ", which is not under tokens" +
+            (nearest.empty() ? "" : "; did you mean " + nearest + "?"));
+  }
+  config.identities.push_back(std::move(identity));
+}
+
+void ReadLimits(YamlSection& section, LimitsConfig& limits) {
+  constexpr size_t kKiB = size_t{1} << 10;
+  constexpr size_t kMiB = size_t{1} << 20;
+  section.ReadSize("message", 64 * kKiB, 64 * kMiB, limits.message);
+  section.ReadSize("item", 64 * kKiB, 1024 * kMiB, limits.item);
+  section.ReadSize("buffered", kMiB, size_t{64} << 30, limits.buffered);
+  section.ReadCount("streams", 1, 10'000, limits.streams);
+  section.ReadCount("stream_window", 1, 10'000, limits.stream_window);
+  section.ReadCount("queue", 1, 1'000'000, limits.queue);
+  section.ReadDuration("queue_age", limits.queue_age);
+  section.ReadDuration("deadline", limits.deadline);
+  section.ReadDuration("drain", limits.drain);
+  section.Finish();
+  if (limits.buffered < limits.item) {
+    section.Report("buffered", "must be at least as large as item");
+  }
+}
+
+void ReadVersionNumber(YamlSection& section) {
+  std::string version;
+  if (section.ReadString("version", kRequired, version) && version != "1") {
+    section.Report("version", "this program reads version 1");
+  }
+}
+
+void ReadServer(YamlContext& context, YamlSection& section,
+                ServerConfig& config) {
+  ReadVersionNumber(section);
+  section.ReadSection("listen", kRequired, [&](YamlSection& listen) {
+    ReadListen(listen, config.listen);
+  });
+  section.ReadSection("tls", kRequired,
+                      [&](YamlSection& tls) { ReadTls(tls, config.tls); });
+  section.ReadNamedSections(
+      "tokens", kRequired, [&](const std::string& name, YamlSection& token) {
+        ReadToken(context, name, token, config.tokens.emplace_back());
+      });
+  section.ReadSections("identities", kRequired, [&](YamlSection& identity) {
+    ReadIdentity(identity, config);
+  });
+  section.ReadSection("limits", kOptional, [&](YamlSection& limits) {
+    ReadLimits(limits, config.limits);
+  });
+  section.Finish();
+}
+
+// Runs `read` on the text's top mapping. yaml-cpp throws; nothing leaves here.
+void ReadYaml(YamlContext& context, std::string_view text,
+              const std::function<void(YamlSection&)>& read) {
+  if (text.size() > kMaxFileSize) {
+    context.problems.push_back({0, "", "the file is larger than 1 MiB"});
+    return;
+  }
+  try {
+    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
+    if (documents.size() != 1 || !documents[0].IsMap()) {
+      context.problems.push_back({1, "", "want one document with a mapping"});
+      return;
+    }
+    YamlSection section(context, documents[0], "");
+    read(section);
+  } catch (const YAML::Exception& error) {
+    context.problems.push_back({error.mark.line + 1, "", error.msg});
+  } catch (const std::exception& error) {
+    context.problems.push_back({0, "", error.what()});
+  }
+  std::stable_sort(context.problems.begin(), context.problems.end(),
+                   [](const ConfigProblem& a, const ConfigProblem& b) {
+                     return a.line < b.line;
+                   });
+}
+
+// Not mapped: an administrator may edit the file while it is read.
+absl::StatusOr<std::string> ReadText(const std::string& path) {
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  std::string text(kMaxFileSize + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (!file.is_open() || file.bad()) {
+    return FileError(errno != 0 ? errno : EIO, v1::STAGE_USAGE, "read", path);
+  }
+  text.resize(static_cast<size_t>(file.gcount()));
+  return text;
+}
+
+std::string FolderOf(const std::string& path) {
+  const std::filesystem::path folder =
+      std::filesystem::path(path).parent_path();
+  return folder.empty() ? "." : folder.string();
+}
+
+}  // namespace
+
+ParsedConfig ParseConfig(std::string_view text, const std::string& folder) {
+  YamlContext context{folder, {}};
+  ParsedConfig parsed;
+  ReadYaml(context, text, [&](YamlSection& section) {
+    ReadServer(context, section, parsed.config);
+  });
+  parsed.problems = std::move(context.problems);
+  return parsed;
+}
+
+absl::Status ConfigError(const std::string& path,
+                         const std::vector<ConfigProblem>& problems) {
+  std::string message;
+  for (const ConfigProblem& problem : problems) {
+    if (!message.empty()) message += "\n";
+    message += path;
+    if (problem.line > 0) message += ":" + std::to_string(problem.line);
+    message += ": ";
+    if (!problem.key.empty()) message += problem.key + ": ";
+    message += problem.message;
+  }
+  return WithSubject(MakeError(absl::StatusCode::kInvalidArgument,
+                               v1::STAGE_USAGE, v1::REASON_BAD_CONFIG, message),
+                     path);
+}
+
+absl::StatusOr<ServerConfig> LoadConfig(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::string text, ReadText(path));
+  ParsedConfig parsed = ParseConfig(text, FolderOf(path));
+  if (!parsed.problems.empty()) return ConfigError(path, parsed.problems);
+  return std::move(parsed.config);
+}
+
+absl::StatusOr<std::vector<PeerRule>> LoadDenyList(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::string text, ReadText(path));
+  YamlContext context{FolderOf(path), {}};
+  std::vector<PeerRule> rules;
+  ReadYaml(context, text, [&](YamlSection& section) {
+    ReadVersionNumber(section);
+    section.ReadSections("deny", kRequired,
+                         [&](YamlSection& rule) { ReadPeerRule(rule, rules); });
+    section.Finish();
+  });
+  if (!context.problems.empty()) return ConfigError(path, context.problems);
+  return rules;
+}
+
+}  // namespace codeseal

@@ -1,0 +1,120 @@
+// What codeseald is told by its one configuration file. The file is strict: an
+// unknown key is an error, and everything that is wrong is said at once.
+//
+//   codeseald.yaml -> [ServerConfig] -> tokens, identities, listener
+//
+// Secrets appear by reference only (files, systemd credentials). Relative
+// paths count from the folder of the configuration file.
+
+#ifndef CODESEAL_SERVER_CONFIG_H_
+#define CODESEAL_SERVER_CONFIG_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "codeseal/v1/identity.pb.h"
+#include "hsm/token.h"
+
+namespace codeseal {
+
+struct ListenConfig {
+  std::string address;  // "127.0.0.1:8443", "[::]:8443"; port 0: any free one
+  uint32_t max_connections = 512;
+  uint32_t per_peer = 32;  // connections of one peer address
+};
+
+struct TlsConfig {
+  std::string certificate;  // PEM: leaf, then intermediates
+  std::string key;          // PEM
+  std::string client_ca;    // PEM
+  std::string deny_list;    // see peer.h; empty: nobody is denied
+};
+
+// Who may use an identity: every field that is given must fit.
+struct PeerRule {
+  std::string spiffe;       // pattern of a URI SAN, '*' stops at '/'
+  std::string dns;          // pattern of a DNS SAN, '*' stops at '.'
+  std::string fingerprint;  // SHA-256 of the certificate, lower-case hex
+};
+
+struct IdentityRules {
+  std::string team;  // empty: the Team ID of the identity's certificate
+  std::vector<std::string> identifiers;    // patterns; empty: every identifier
+  std::vector<std::string> require_flags;  // words of codesign -o, all of them
+  std::vector<std::string> entitlements_deny;  // patterns of keys
+  bool allow_digest_only = false;
+};
+
+struct IdentityVersionConfig {
+  std::string id;
+  v1::IdentityState state = v1::IDENTITY_STATE_ACTIVE;
+  std::string token;  // name of a token of this file
+  KeyReference key;
+  std::string chain;  // PEM: leaf first; the self-signed root must be there
+};
+
+struct IdentityConfig {
+  std::string name;
+  std::vector<IdentityVersionConfig> versions;  // at most one is active
+  KeyPolicy key_policy = KeyPolicy::kStrict;
+  IdentityRules rules;
+  std::vector<PeerRule> allow;
+};
+
+struct LimitsConfig {
+  size_t message = size_t{4} << 20;     // bytes of one gRPC message
+  size_t item = size_t{32} << 20;       // bytes of one SignRequest, from chunks
+  size_t buffered = size_t{256} << 20;  // bytes of all requests held at once
+  uint32_t streams = 100;               // calls at once on one connection
+  uint32_t stream_window = 32;          // unanswered items of one SignStream
+  uint32_t queue = 1024;                // requests waiting for one token
+  absl::Duration queue_age = absl::Seconds(10);  // longest wait for a token
+  absl::Duration deadline = absl::Seconds(30);   // longest life of a request
+  absl::Duration drain = absl::Seconds(30);      // longest end of the server
+};
+
+struct ServerConfig {
+  ListenConfig listen;
+  TlsConfig tls;
+  std::vector<TokenConfig> tokens;
+  std::vector<IdentityConfig> identities;
+  LimitsConfig limits;
+};
+
+struct ConfigProblem {
+  int line = 0;     // from 1; 0: the file as a whole
+  std::string key;  // "identities[0].rules.team"
+  std::string message;
+};
+
+struct ParsedConfig {
+  ServerConfig config;  // complete only when there are no problems
+  std::vector<ConfigProblem> problems;  // by line
+};
+
+// Reads YAML text. `folder` is where relative paths count from; files that the
+// text names must be readable. Not checked: what the files contain.
+ParsedConfig ParseConfig(std::string_view text, const std::string& folder);
+
+// Reads and parses the file. The error lists every problem, one a line, as
+// "FILE:LINE: KEY: what is wrong".
+// Errors: NOT_FOUND REASON_FILE_NOT_FOUND and its like; INVALID_ARGUMENT
+// REASON_BAD_CONFIG.
+absl::StatusOr<ServerConfig> LoadConfig(const std::string& path);
+
+// The entries of a deny list: {version: 1, deny: [{spiffe|dns|fingerprint}]}.
+// Errors: as LoadConfig().
+absl::StatusOr<std::vector<PeerRule>> LoadDenyList(const std::string& path);
+
+// An error as LoadConfig() makes it.
+absl::Status ConfigError(const std::string& path,
+                         const std::vector<ConfigProblem>& problems);
+
+}  // namespace codeseal
+
+#endif  // CODESEAL_SERVER_CONFIG_H_

@@ -1,0 +1,123 @@
+#include "server/status_to_grpc.h"
+
+#include <algorithm>
+#include <string>
+
+#include "codesign/base/error.h"
+#include "server/log.h"
+
+namespace codeseal {
+namespace {
+
+// gRPC carries the message twice, percent-encoded and inside the details, in
+// trailers that many clients bound at 8 KiB.
+constexpr size_t kMaxMessageSize = 1024;
+constexpr size_t kMaxSubjectSize = 512;
+
+bool EndsPath(char c) {
+  return c == ' ' || c == '\n' || c == '\t' || c == '"' || c == '\'' ||
+         c == ',' || c == ';' || c == ')';
+}
+
+// Replaces each word that is an absolute path, after "file:" too. Relative
+// paths are the caller's own words.
+std::string WithoutLocalPaths(std::string_view text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    const bool starts_word = at == 0 || EndsPath(text[at - 1]) ||
+                             text[at - 1] == '(' || text[at - 1] == '=' ||
+                             text[at - 1] == ':';
+    if (text[at] == '/' && starts_word && at + 1 < text.size() &&
+        text[at + 1] != '/' && !EndsPath(text[at + 1])) {
+      size_t end = at;
+      while (end < text.size() && !EndsPath(text[end])) ++end;
+      const bool colon = text[end - 1] == ':';  // "cannot open /x/y: why"
+      out.append("<path>").append(colon ? ":" : "");
+      at = end;
+    } else {
+      out.push_back(text[at++]);
+    }
+  }
+  return out;
+}
+
+// Bytes of the continuation of a well-formed UTF-8 sequence that starts with
+// `first`; -1 when no sequence starts so.
+int ContinuationSize(uint8_t first) {
+  if (first < 0x80) return 0;
+  if (first >= 0xc2 && first < 0xe0) return 1;
+  if (first >= 0xe0 && first < 0xf0) return 2;
+  if (first >= 0xf0 && first < 0xf5) return 3;
+  return -1;
+}
+
+// Identifiers come from the caller's bytes, but a protobuf string that is not
+// UTF-8 could not be read by the other side: such bytes become '?'.
+std::string Utf8Only(std::string text) {
+  for (size_t at = 0; at < text.size(); ++at) {
+    const int size = ContinuationSize(static_cast<uint8_t>(text[at]));
+    bool valid = size >= 0 && static_cast<size_t>(size) < text.size() - at;
+    for (int i = 1; valid && i <= size; ++i) {
+      valid = (static_cast<uint8_t>(text[at + static_cast<size_t>(i)]) &
+               0xc0) == 0x80;
+    }
+    if (valid) {
+      at += static_cast<size_t>(size);
+    } else {
+      text[at] = '?';
+    }
+  }
+  return text;
+}
+
+// Cuts at a character boundary of UTF-8, which protobuf strings must hold.
+std::string Bounded(std::string text, size_t max_size) {
+  if (text.size() <= max_size) return text;
+  while (max_size > 0 && (static_cast<uint8_t>(text[max_size]) & 0xc0) == 0x80)
+    --max_size;
+  return text.substr(0, max_size) + "...";
+}
+
+std::string ForCaller(std::string_view text, size_t max_size) {
+  return Bounded(Utf8Only(WithoutLocalPaths(text)), max_size);
+}
+
+LogLevel LevelOf(absl::StatusCode code) {
+  return code == absl::StatusCode::kInternal ? LogLevel::kError
+                                             : LogLevel::kWarning;
+}
+
+}  // namespace
+
+v1::Status StatusToWire(const absl::Status& status,
+                        std::string_view request_id) {
+  v1::Status wire;
+  if (status.ok()) return wire;
+  LogStatus(LevelOf(status.code()), "request_failed", status,
+            {{"request_id", std::string(request_id)}});
+  std::optional<ErrorDetail> detail = GetErrorDetail(status);
+  if (detail.has_value()) {
+    wire.set_code(static_cast<int>(status.code()));
+    wire.set_message(ForCaller(Message(status), kMaxMessageSize));
+    detail->clear_ck_rv();
+    detail->set_subject(ForCaller(detail->subject(), kMaxSubjectSize));
+  } else {
+    wire.set_code(static_cast<int>(absl::StatusCode::kInternal));
+    wire.set_message("internal fault");
+    detail.emplace();
+    detail->set_reason(v1::REASON_INTERNAL);
+  }
+  detail->set_request_id(std::string(request_id));
+  wire.add_details()->PackFrom(*detail);
+  return wire;
+}
+
+grpc::Status StatusToGrpc(const absl::Status& status,
+                          std::string_view request_id) {
+  if (status.ok()) return grpc::Status::OK;
+  const v1::Status wire = StatusToWire(status, request_id);
+  return {static_cast<grpc::StatusCode>(wire.code()), wire.message(),
+          wire.SerializeAsString()};
+}
+
+}  // namespace codeseal

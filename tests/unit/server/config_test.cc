@@ -1,0 +1,263 @@
+#include "server/config.h"
+
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/temp_folder.h"
+
+namespace codeseal {
+namespace {
+
+using ::codeseal::testing::HasMessage;
+using ::codeseal::testing::HasReason;
+using ::codeseal::testing::IsOk;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+constexpr char kComplete[] = R"(version: 1
+listen: {address: "127.0.0.1:0", max_connections: 64, per_peer: 8}
+tls: {certificate: file, key: file, client_ca: file, deny_list: file}
+tokens:
+  main:
+    module: file
+    label: codeseal
+    serials: [abc, def]
+    pin_source: file:file
+    sessions: 8
+    op_timeout: 1500ms
+    init_args: "configdir='x'"
+    serialize: true
+  other: {module: file, serials: [abc], pin_source: credential:other}
+identities:
+  - name: teams/ABCDE12345/identities/app
+    versions:
+      - {id: 2025a, state: retired, key: {token: other, label: old}, chain: file}
+      - {id: 2026a, key: {token: main, id: "01ff"}, chain: file}
+    key_policy: imported-allowed
+    rules:
+      team: ABCDE12345
+      identifiers: ["com.example.*"]
+      require_flags: [runtime]
+      entitlements_deny: [get-task-allow]
+      allow_digest_only: true
+    allow:
+      - {spiffe: "spiffe://corp/ci/*", dns: "*.ci"}
+      - {fingerprint: "01:23456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF"}
+limits: {message: 1MiB, item: 8MiB, buffered: 64MiB, streams: 5,
+         stream_window: 6, queue: 7, queue_age: 8s, deadline: 1m, drain: 2m}
+)";
+
+class ConfigTest : public ::testing::Test {
+ protected:
+  ConfigTest() { folder_.Write("file", "x"); }
+
+  // The complete file with the first `from` replaced.
+  std::string With(const std::string& from, const std::string& to) const {
+    std::string text = complete_;
+    const size_t at = text.find(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    return at == std::string::npos ? text : text.replace(at, from.size(), to);
+  }
+
+  // Every problem as "LINE KEY: MESSAGE".
+  std::vector<std::string> Problems(const std::string& text) const {
+    std::vector<std::string> problems;
+    for (const ConfigProblem& each :
+         ParseConfig(text, folder_.path()).problems) {
+      problems.push_back(std::to_string(each.line) + " " + each.key + ": " +
+                         each.message);
+    }
+    return problems;
+  }
+
+  testing::TempFolder folder_;
+  std::string complete_ = kComplete;
+};
+
+TEST_F(ConfigTest, ReadsEveryKey) {
+  const ParsedConfig parsed = ParseConfig(complete_, folder_.path());
+  ASSERT_THAT(Problems(complete_), IsEmpty());
+  const ServerConfig& config = parsed.config;
+  const std::string file = folder_.Path("file");
+  EXPECT_EQ(config.listen.address, "127.0.0.1:0");
+  EXPECT_EQ(config.listen.max_connections, 64u);
+  EXPECT_EQ(config.listen.per_peer, 8u);
+  EXPECT_EQ(config.tls.certificate, file);
+  EXPECT_EQ(config.tls.key, file);
+  EXPECT_EQ(config.tls.client_ca, file);
+  EXPECT_EQ(config.tls.deny_list, file);
+
+  ASSERT_EQ(config.tokens.size(), 2u);
+  const TokenConfig& token = config.tokens[0];
+  EXPECT_EQ(token.name, "main");
+  EXPECT_EQ(token.module, file);
+  EXPECT_EQ(token.label, "codeseal");
+  EXPECT_THAT(token.serials, ElementsAre("abc", "def"));
+  EXPECT_EQ(token.pin_source, "file:" + file);
+  EXPECT_EQ(token.session_count, 8u);
+  EXPECT_EQ(token.operation_timeout, absl::Milliseconds(1500));
+  EXPECT_EQ(token.init_args, "configdir='x'");
+  EXPECT_TRUE(token.serialize);
+  EXPECT_EQ(config.tokens[1].pin_source, "credential:other");
+  EXPECT_EQ(config.tokens[1].session_count, 4u);
+
+  ASSERT_EQ(config.identities.size(), 1u);
+  const IdentityConfig& identity = config.identities[0];
+  EXPECT_EQ(identity.name, "teams/ABCDE12345/identities/app");
+  ASSERT_EQ(identity.versions.size(), 2u);
+  EXPECT_EQ(identity.versions[0].state, v1::IDENTITY_STATE_RETIRED);
+  EXPECT_EQ(identity.versions[0].key.label, "old");
+  EXPECT_EQ(identity.versions[1].id, "2026a");
+  EXPECT_EQ(identity.versions[1].state, v1::IDENTITY_STATE_ACTIVE);
+  EXPECT_EQ(identity.versions[1].token, "main");
+  EXPECT_THAT(identity.versions[1].key.id, ElementsAre(0x01, 0xff));
+  EXPECT_EQ(identity.versions[1].chain, file);
+  EXPECT_EQ(identity.key_policy, KeyPolicy::kImportedAllowed);
+  EXPECT_EQ(identity.rules.team, "ABCDE12345");
+  EXPECT_THAT(identity.rules.identifiers, ElementsAre("com.example.*"));
+  EXPECT_THAT(identity.rules.require_flags, ElementsAre("runtime"));
+  EXPECT_THAT(identity.rules.entitlements_deny, ElementsAre("get-task-allow"));
+  EXPECT_TRUE(identity.rules.allow_digest_only);
+  ASSERT_EQ(identity.allow.size(), 2u);
+  EXPECT_EQ(identity.allow[0].spiffe, "spiffe://corp/ci/*");
+  EXPECT_EQ(identity.allow[0].dns, "*.ci");
+  EXPECT_EQ(identity.allow[1].fingerprint,
+            "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
+
+  EXPECT_EQ(config.limits.message, size_t{1} << 20);
+  EXPECT_EQ(config.limits.item, size_t{8} << 20);
+  EXPECT_EQ(config.limits.buffered, size_t{64} << 20);
+  EXPECT_EQ(config.limits.streams, 5u);
+  EXPECT_EQ(config.limits.stream_window, 6u);
+  EXPECT_EQ(config.limits.queue, 7u);
+  EXPECT_EQ(config.limits.queue_age, absl::Seconds(8));
+  EXPECT_EQ(config.limits.deadline, absl::Minutes(1));
+  EXPECT_EQ(config.limits.drain, absl::Minutes(2));
+}
+
+TEST_F(ConfigTest, UnknownKeyNamesLineAndNearestKey) {
+  EXPECT_THAT(Problems(With("op_timeout", "op_timout")),
+              ElementsAre("11 tokens.main.op_timout: unknown key; did you mean "
+                          "op_timeout?"));
+  EXPECT_THAT(
+      Problems(With("limits:", "zebra:")),
+      ElementsAre(HasSubstr("zebra: unknown key; known keys: version")));
+}
+
+TEST_F(ConfigTest, OneFaultIsOneProblem) {
+  const struct {
+    const char* from;
+    const char* to;
+    const char* problem;
+  } cases[] = {
+      {"version: 1", "version: 2", "1 version: this program reads version 1"},
+      {"version: 1", "# nothing", "version: the key is missing"},
+      {"\"127.0.0.1:0\"", "localhost", "2 listen.address: want HOST:PORT"},
+      {"\"127.0.0.1:0\"", "\":70000\"", "2 listen.address: want HOST:PORT"},
+      {"\"127.0.0.1:0\"", "[a]", "2 listen.address: want one value"},
+      {"per_peer: 8", "per_peer: 0",
+       "2 listen.per_peer: '0' is not a whole number from 1"},
+      {"per_peer: 8", "per_peer: -1", "2 listen.per_peer: '-1' is not"},
+      {"per_peer: 8", "per_peer: 8, per_peer: 9",
+       "2 listen.per_peer: the key is given twice"},
+      {"key: file", "key: missing", "3 tls.key: cannot read "},
+      {"key: file", "key: .", "3 tls.key: "},
+      {"label: codeseal\n    serials: [abc, def]", "",
+       "tokens.main.label: want the token's label, its serials, or both"},
+      {"serials: [abc, def]", "serials: abc", "8 tokens.main.serials: want a"},
+      {"sessions: 8", "sessions: many", "10 tokens.main.sessions: 'many' is"},
+      {"1500ms", "1500", "11 tokens.main.op_timeout: '1500' is not a time"},
+      {"1500ms", "0s", "11 tokens.main.op_timeout: '0s' is not a time"},
+      {"1500ms", "99999999999h", "'99999999999h' is not a time"},
+      {"serialize: true", "serialize: yes", "'yes' is not one of true, false"},
+      {"pin_source: file:file", "pin_source: file:gone", "there is no file"},
+      {"state: retired", "state: active", "version 2025a is active too"},
+      {"id: 2025a", "id: 2026a", "version 2026a is given twice"},
+      {"token: other", "token: othr", "did you mean other?"},
+      {"id: \"01ff\"", "id: 1", "want pairs of hexadecimal digits"},
+      {"id: \"01ff\"", "id: 0x", "want pairs of hexadecimal digits"},
+      {", id: \"01ff\"", "", "want the key's id (hexadecimal), its label"},
+      {"imported-allowed", "lax", "'lax' is not one of strict, imported-"},
+      {"01:23456789", "1:23456789", "want the certificate's SHA-256"},
+      {"spiffe://corp", "https://corp", "starts with spiffe://"},
+      {"{spiffe: \"spiffe://corp/ci/*\", dns: \"*.ci\"}", "{}",
+       "want at least one of spiffe, dns, fingerprint"},
+      {"message: 1MiB", "message: 1MB", "'1MB' is not a size such as 4MiB"},
+      {"item: 8MiB", "item: 65MiB", "buffered: must be at least as large"},
+      {"[\"com.example.*\"]", "[[a]]", "want a list of words"},
+  };
+  for (const auto& each : cases) {
+    EXPECT_THAT(Problems(With(each.from, each.to)),
+                ElementsAre(HasSubstr(each.problem)))
+        << each.from << " -> " << each.to;
+  }
+}
+
+TEST_F(ConfigTest, AnUnknownStateNamesTheKnownOnes) {
+  EXPECT_THAT(Problems(With("state: retired", "state: old")),
+              ::testing::Contains(HasSubstr(
+                  "'old' is not one of staged, active, retired, disabled")));
+}
+
+TEST_F(ConfigTest, APinInPlaceOfItsSourceIsNotRepeated) {
+  const std::vector<std::string> problems =
+      Problems(With("pin_source: file:file", "pin_source: \"271828\""));
+  EXPECT_THAT(problems, ElementsAre(HasSubstr("never the PIN itself")));
+  EXPECT_THAT(problems[0], Not(HasSubstr("271828")));
+}
+
+TEST_F(ConfigTest, AllProblemsAreReportedInOrder) {
+  EXPECT_THAT(
+      Problems("version: 1\nlisten: 7\ntls: {certificate: gone}\ntokens: []\n"),
+      ElementsAre(HasSubstr("identities: the key is missing"),
+                  "2 listen: want a mapping of keys to values",
+                  HasSubstr("3 tls.certificate: cannot read"),
+                  "3 tls.key: the key is missing",
+                  "3 tls.client_ca: the key is missing",
+                  "4 tokens: want a mapping of keys to values"));
+}
+
+TEST_F(ConfigTest, WhatIsNotYamlIsOneProblemWithItsLine) {
+  EXPECT_THAT(Problems("version: 1\nlisten: {\n"),
+              ElementsAre(::testing::MatchesRegex("[23] : .*")));
+  EXPECT_THAT(Problems(""), ElementsAre(HasSubstr("one document")));
+  EXPECT_THAT(Problems("a: 1\n---\nb: 2\n"),
+              ElementsAre(HasSubstr("one document")));
+  EXPECT_THAT(Problems("[1, 2]"), ElementsAre(HasSubstr("one document")));
+  EXPECT_THAT(Problems(std::string(2 << 20, '#')),
+              ElementsAre(HasSubstr("larger than 1 MiB")));
+  EXPECT_THAT(Problems(std::string(100'000, '[')), ElementsAre(::testing::_));
+}
+
+TEST_F(ConfigTest, LoadNamesFileAndLine) {
+  const std::string path = folder_.Path("c.yaml");
+  EXPECT_THAT(LoadConfig(folder_.Path("gone.yaml")),
+              HasReason(v1::REASON_FILE_NOT_FOUND));
+  folder_.Write("c.yaml", complete_);
+  EXPECT_THAT(LoadConfig(path), IsOk());
+  folder_.Write("c.yaml", With("per_peer", "per_pear"));
+  EXPECT_THAT(LoadConfig(path), HasReason(v1::REASON_BAD_CONFIG));
+  EXPECT_THAT(LoadConfig(path),
+              HasMessage("c.yaml:2: listen.per_pear: unknown key"));
+}
+
+TEST_F(ConfigTest, DenyListHasItsOwnShape) {
+  const std::string path = folder_.Write(
+      "deny.yaml", "version: 1\ndeny: [{dns: bad.ci}, {spiffe: spiffe://x}]\n");
+  const absl::StatusOr<std::vector<PeerRule>> rules = LoadDenyList(path);
+  ASSERT_THAT(rules, IsOk());
+  ASSERT_EQ(rules->size(), 2u);
+  EXPECT_EQ((*rules)[0].dns, "bad.ci");
+  EXPECT_EQ((*rules)[1].spiffe, "spiffe://x");
+  folder_.Write("deny.yaml", "version: 1\ndenny: []\n");
+  EXPECT_THAT(LoadDenyList(path), HasReason(v1::REASON_BAD_CONFIG));
+  EXPECT_THAT(LoadDenyList(path), HasMessage("did you mean deny?"));
+}
+
+}  // namespace
+}  // namespace codeseal
