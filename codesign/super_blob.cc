@@ -1,0 +1,212 @@
+#include "codesign/super_blob.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_format.h"
+#include "codesign/base/endian.h"
+#include "codesign/base/error.h"
+
+namespace codeseal {
+namespace {
+
+constexpr size_t kIndexOffset = 12;  // magic, length, count
+constexpr size_t kIndexEntrySize = 8;
+
+absl::Status Fault(const char* rule, Reason reason, uint64_t offset,
+                   const std::string& message) {
+  return WithRule(ParseError(reason, offset, message), rule);
+}
+
+}  // namespace
+
+std::string SlotName(uint32_t slot) {
+  switch (slot) {
+    case kCodeDirectorySlot:
+      return "CodeDirectory";
+    case kInfoPlistSlot:
+      return "Info.plist";
+    case kRequirementsSlot:
+      return "requirements";
+    case kCodeResourcesSlot:
+      return "CodeResources";
+    case kTopDirectorySlot:
+      return "top directory";
+    case kEntitlementsSlot:
+      return "entitlements";
+    case kRepSpecificSlot:
+      return "representation-specific data";
+    case kEntitlementsDerSlot:
+      return "DER entitlements";
+    case kLaunchConstraintSelfSlot:
+      return "launch constraint (self)";
+    case kLaunchConstraintParentSlot:
+      return "launch constraint (parent)";
+    case kLaunchConstraintResponsibleSlot:
+      return "launch constraint (responsible)";
+    case kLibraryConstraintSlot:
+      return "library constraint";
+    case kCmsSlot:
+      return "CMS signature";
+    case kIdentificationSlot:
+      return "identification";
+    case kTicketSlot:
+      return "notarization ticket";
+    default:
+      break;
+  }
+  if (slot >= kAlternateCodeDirectorySlot &&
+      slot < kAlternateCodeDirectoryEndSlot) {
+    return absl::StrFormat("alternate CodeDirectory %d",
+                           slot - kAlternateCodeDirectorySlot);
+  }
+  return absl::StrFormat("slot %#x", slot);
+}
+
+Bytes WrapBlob(uint32_t magic, ByteView payload) {
+  BigEndianWriter out;
+  out.U32(magic);
+  out.U32(static_cast<uint32_t>(kBlobHeaderSize + payload.size()));
+  out.Raw(payload);
+  return std::move(out).Take();
+}
+
+absl::StatusOr<ByteView> UnwrapBlob(uint32_t magic, ByteView blob) {
+  BigEndianReader in(blob);
+  const uint32_t found = in.U32();
+  const uint32_t size = in.U32();
+  if (!in.ok()) {
+    return ParseError(v1::REASON_TRUNCATED, 0,
+                      "the blob is shorter than its header");
+  }
+  if (found != magic) {
+    return ParseError(v1::REASON_BAD_MAGIC, 0,
+                      absl::StrFormat("magic is %#x, want %#x", found, magic));
+  }
+  if (size != blob.size()) {
+    return ParseError(
+        v1::REASON_BLOB_LENGTH_OUT_OF_RANGE, 4,
+        absl::StrFormat("length is %d, want %d", size, blob.size()));
+  }
+  return blob.subspan(kBlobHeaderSize);
+}
+
+absl::StatusOr<SuperBlob> SuperBlob::Parse(ByteView bytes, uint32_t magic) {
+  BigEndianReader in(bytes);
+  const uint32_t found = in.U32();
+  const uint32_t size = in.U32();
+  const uint32_t count = in.U32();
+  if (!in.ok()) {
+    return Fault("SB-1", v1::REASON_TRUNCATED, in.offset(),
+                 "the SuperBlob header is cut short");
+  }
+  if (found != magic) {
+    return Fault("SB-2", v1::REASON_BAD_MAGIC, 0,
+                 absl::StrFormat("magic is %#x, want %#x", found, magic));
+  }
+  if (size < kIndexOffset || size > bytes.size()) {
+    return Fault("SB-3", v1::REASON_BLOB_LENGTH_OUT_OF_RANGE, 4,
+                 absl::StrFormat("length %d is outside [%d, %d]", size,
+                                 kIndexOffset, bytes.size()));
+  }
+  if ((size - kIndexOffset) / kIndexEntrySize < count) {
+    return Fault("SB-4", v1::REASON_BAD_SUPER_BLOB, 8,
+                 absl::StrFormat("%d index entries do not fit in %d bytes",
+                                 count, size));
+  }
+
+  SuperBlob super_blob;
+  super_blob.raw_ = bytes.first(size);
+  super_blob.index_count_ = count;
+  const size_t index_end = kIndexOffset + count * kIndexEntrySize;
+  std::vector<uint32_t> slots;
+  slots.reserve(count);
+  for (uint32_t i = 0; i < count; ++i) {
+    const size_t entry_offset = in.offset();
+    Entry entry;
+    entry.slot = in.U32();
+    entry.offset = in.U32();
+    if (entry.offset == 0) continue;
+    if (entry.offset < index_end || entry.offset > size ||
+        size - entry.offset < kBlobHeaderSize) {
+      return Fault(
+          "SB-5", v1::REASON_BAD_SUPER_BLOB, entry_offset + 4,
+          absl::StrFormat("%s is at byte %d, outside [%d, %d]",
+                          SlotName(entry.slot), entry.offset, index_end, size));
+    }
+    BigEndianReader blob(super_blob.raw_.subspan(entry.offset));
+    entry.magic = blob.U32();
+    const uint32_t blob_size = blob.U32();
+    if (blob_size < kBlobHeaderSize || blob_size > size - entry.offset) {
+      return Fault("SB-6", v1::REASON_BLOB_LENGTH_OUT_OF_RANGE,
+                   uint64_t{entry.offset} + 4,
+                   absl::StrFormat("%s has length %d, outside [%d, %d]",
+                                   SlotName(entry.slot), blob_size,
+                                   kBlobHeaderSize, size - entry.offset));
+    }
+    entry.blob = super_blob.raw_.subspan(entry.offset, blob_size);
+    super_blob.entries_.push_back(entry);
+    slots.push_back(entry.slot);
+  }
+  // Two readers must never see two different blobs in one slot.
+  std::sort(slots.begin(), slots.end());
+  const auto twice = std::adjacent_find(slots.begin(), slots.end());
+  if (twice != slots.end()) {
+    return Fault("SB-7", v1::REASON_BAD_SUPER_BLOB, kIndexOffset,
+                 SlotName(*twice) + " is in the index twice");
+  }
+  return super_blob;
+}
+
+std::optional<ByteView> SuperBlob::Find(uint32_t slot) const {
+  for (const Entry& entry : entries_) {
+    if (entry.slot == slot) return entry.blob;
+  }
+  return std::nullopt;
+}
+
+absl::Status SuperBlob::CheckPacked() const {
+  std::vector<Entry> sorted = entries_;
+  std::sort(sorted.begin(), sorted.end(),
+            [](const Entry& a, const Entry& b) { return a.offset < b.offset; });
+  size_t expected = kIndexOffset + index_count_ * kIndexEntrySize;
+  for (const Entry& entry : sorted) {
+    if (entry.offset < expected) {
+      return Fault("SB-8", v1::REASON_OVERLAPPING_RANGES, entry.offset,
+                   SlotName(entry.slot) + " overlaps the blob before it");
+    }
+    if (entry.offset > expected) {
+      return Fault(
+          "SB-9", v1::REASON_BAD_SUPER_BLOB, expected,
+          absl::StrFormat("%d bytes before %s belong to no blob",
+                          entry.offset - expected, SlotName(entry.slot)));
+    }
+    expected = entry.offset + entry.blob.size();
+  }
+  if (expected != raw_.size()) {
+    return Fault("SB-10", v1::REASON_BAD_SUPER_BLOB, expected,
+                 absl::StrFormat("%d bytes at the end belong to no blob",
+                                 raw_.size() - expected));
+  }
+  return absl::OkStatus();
+}
+
+Bytes BuildSuperBlob(uint32_t magic, const std::map<uint32_t, Bytes>& blobs) {
+  const size_t index_end = kIndexOffset + blobs.size() * kIndexEntrySize;
+  size_t size = index_end;
+  for (const auto& [slot, blob] : blobs) size += blob.size();
+
+  BigEndianWriter out;
+  out.U32(magic);
+  out.U32(static_cast<uint32_t>(size));
+  out.U32(static_cast<uint32_t>(blobs.size()));
+  size_t offset = index_end;
+  for (const auto& [slot, blob] : blobs) {
+    out.U32(slot);
+    out.U32(static_cast<uint32_t>(offset));
+    offset += blob.size();
+  }
+  for (const auto& [slot, blob] : blobs) out.Raw(blob);
+  return std::move(out).Take();
+}
+
+}  // namespace codeseal
