@@ -1,0 +1,38 @@
+#include "client/signer.h"
+
+#include "absl/strings/str_cat.h"
+#include "codesign/base/error.h"
+#include "codesign/cms/apple_cms.h"
+
+namespace codeseal::client {
+namespace {
+
+absl::Status Mistrust(const std::string& message) {
+  return MakeError(absl::StatusCode::kInternal, v1::STAGE_CMS,
+                   v1::REASON_SELF_VERIFY_FAILED,
+                   "the signature that came back is not used: " + message);
+}
+
+}  // namespace
+
+absl::Status CheckSignature(const SlicePlan& slice,
+                            const SigningIdentity& identity, ByteView cms) {
+  std::vector<CodeDirectoryBlob> blobs;
+  for (size_t i = 0; i < slice.code_directories.size(); ++i) {
+    blobs.push_back({slice.digests[i], slice.code_directories[i]});
+  }
+  const absl::StatusOr<CmsSignature> signature =
+      VerifyAppleCms(cms, DescribeContent(blobs));
+  if (!signature.ok()) {
+    return Mistrust(std::string(Message(signature.status())));
+  }
+  // The designated requirement speaks of this leaf's chain.
+  if (!Equal(signature->signer.der(), identity.chain.front().der())) {
+    return Mistrust(absl::StrCat("it is by ", signature->signer.CommonName(),
+                                 ", not by ",
+                                 identity.chain.front().CommonName()));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace codeseal::client
