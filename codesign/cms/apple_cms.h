@@ -1,17 +1,26 @@
 // Apple's profile of a CMS signature over CodeDirectories: detached content,
 // the two hash-agility attributes, BER with indefinite lengths outside.
 //
-//   CodeDirectories -> CmsContent -> token key -> CMS -> embedded signature
+//   CodeDirectories -> CmsContent -> token key -> [CMS] -> embedded signature
 //
-// Spec: RFC 5652; Security libsecurity_smime and CodeSigner's signer.cpp.
+// Spec: RFC 5652; Security, libsecurity_smime and CodeSigner's signer.cpp;
+//       OIDs 1.2.840.113635.100.9.1 and .2 for the hash-agility attributes.
+//
+// The message is written and read here, byte by byte, and only the signature
+// itself is OpenSSL's: Apple's outer encoding is one that OpenSSL cannot write,
+// attributes must be hashed as they were stored, and OpenSSL's own CMS takes
+// 40 us for each signature where this takes a few. Tests hold the result
+// against OpenSSL's reader.
 
 #ifndef CODESEAL_CODESIGN_CMS_APPLE_CMS_H_
 #define CODESEAL_CODESIGN_CMS_APPLE_CMS_H_
 
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "codesign/base/bytes.h"
@@ -31,14 +40,18 @@ struct CmsContent {
     Bytes digest;  // FullDigestSize(kind) bytes
   };
   Bytes message_digest;  // SHA-256 of the primary CodeDirectory: 32 bytes
+  // SHA-1 of the same, for signatures of before 2016; empty when not known.
+  Bytes sha1_message_digest;
   std::vector<CodeDirectoryDigest> code_directories;  // ascending hashType
 };
 
-// `code_directories`: raw blobs with their hashType, primary first.
+// One CodeDirectory as it is stored.
 struct CodeDirectoryBlob {
   DigestKind kind = DigestKind::kSha256;
   ByteView raw;
 };
+// `code_directories`: primary first, at least one. Leaves sha1_message_digest
+// empty.
 CmsContent DescribeContent(std::span<const CodeDirectoryBlob> code_directories);
 
 struct CmsSigner {
@@ -48,28 +61,54 @@ struct CmsSigner {
 };
 
 // The ContentInfo. Without `signing_time` the attribute is left out. Uses the
-// key exactly once.
-// Errors: INTERNAL STAGE_CMS for OpenSSL's faults; the token's own Status when
-// the key failed (see hsm/provider.h); INVALID_ARGUMENT
-// REASON_INCOMPLETE_CHAIN.
+// key exactly once. Not checked: whether the key is the leaf's; verify the
+// result with VerifyAppleCms().
+// Errors: INTERNAL STAGE_CMS when OpenSSL fails (why a token key failed is in
+// hsm/provider.h, SignScope); INVALID_ARGUMENT REASON_INCOMPLETE_CHAIN when the
+// chain is empty or does not end in a self-issued certificate, REASON_BAD_CMS
+// when `content` is incomplete, REASON_KEY_UNSUPPORTED.
 absl::StatusOr<Bytes> BuildAppleCms(const CmsSigner& signer,
                                     const CmsContent& content,
                                     std::optional<absl::Time> signing_time);
 
-// What a CMS says, as stored.
+// What a CMS says, as stored. Only the first signer is looked at, as Apple
+// does.
 struct CmsSignature {
-  std::vector<Certificate> certificates;  // as stored, any order
-  Certificate signer;
+  // One entry of the V2 hash-agility attribute.
+  struct AgilityDigest {
+    std::optional<DigestKind> kind;  // nullopt: an algorithm we do not know
+    Bytes digest;
+  };
+
+  explicit CmsSignature(Certificate signer_certificate)
+      : signer(std::move(signer_certificate)) {}
+
+  std::vector<Certificate> certificates;         // as stored, any order
+  Certificate signer;                            // one of them
+  DigestKind digest_kind = DigestKind::kSha256;  // of the CMS itself
+  Bytes message_digest;
   std::optional<absl::Time> signing_time;
-  // DER or BER of the RFC 3161 token; not verified here.
+  std::optional<std::vector<Bytes>> cdhashes;                 // V1
+  std::optional<std::vector<AgilityDigest>> agility_digests;  // V2
+  // The attributes as a DER SET header over the stored bytes: what is signed.
+  Bytes signed_attributes;
+  Bytes signature_value;  // what an RFC 3161 token stamps
+  // DER or BER of the RFC 3161 token; see timestamp.h.
   std::optional<Bytes> timestamp_token;
 };
 
+// Reads a ContentInfo; zero bytes behind it are ignored. Nothing is verified.
+// Errors: INVALID_ARGUMENT REASON_BAD_CMS with the offset.
+absl::StatusOr<CmsSignature> ParseAppleCms(ByteView cms);
+
 // Checks the first signer's signature, messageDigest and both hash-agility
-// attributes against `content`. Signed attributes are hashed as stored. Not
-// checked: trust, validity dates, the timestamp.
-// Errors: INVALID_ARGUMENT REASON_BAD_CMS when it does not parse;
-// FAILED_PRECONDITION REASON_CMS_SIGNATURE_INVALID when it does not fit.
+// attributes against `content`. Not checked: trust, validity dates, the
+// timestamp.
+// Errors: FAILED_PRECONDITION REASON_CMS_SIGNATURE_INVALID.
+absl::Status CheckAppleCms(const CmsSignature& signature,
+                           const CmsContent& content);
+
+// Both in one.
 absl::StatusOr<CmsSignature> VerifyAppleCms(ByteView cms,
                                             const CmsContent& content);
 
