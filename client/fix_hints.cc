@@ -88,6 +88,9 @@ std::string_view FixHint(Reason reason) {
     case v1::REASON_LIBRARY_VALIDATION_I386:
       return "remove the i386 slice with lipo -remove i386, or drop the "
              "library-validation flag";
+    case v1::REASON_UNEXPECTED_DATA:
+      return "remove what was appended to the file after linking; Apple's tools "
+             "refuse such code, too";
 
     case v1::REASON_TOKEN_DOWN:
       return "try again in a moment; if it stays so, check that the token is "
