@@ -58,13 +58,15 @@ bool Verifies(CMS_ContentInfo* cms) {
 
 class ProviderTest : public ::testing::TestWithParam<const char*> {
  protected:
-  ProviderTest() : backend_(SoftwareKey::Cached(GetParam())) {
+  ProviderTest() : backend_(SoftwareKey::Cached(GetParam())) {}
+  void SetUp() override {
     absl::StatusOr<UniqueEvpPkey> key = MakeTokenPkey(backend_);
-    EXPECT_THAT(key, IsOk());
-    if (key.ok()) key_ = *std::move(key);
+    ASSERT_THAT(key, IsOk());
+    key_ = *std::move(key);
     absl::StatusOr<UniqueEvpPkey> public_key =
         ParsePublicKey(backend_->public_key());
-    if (public_key.ok()) public_key_ = *std::move(public_key);
+    ASSERT_THAT(public_key, IsOk());
+    public_key_ = *std::move(public_key);
   }
   ~ProviderTest() override { DrainOpenSslErrors(); }
 
@@ -237,6 +239,16 @@ TEST_P(ProviderTest, SizeAndTypeAreThoseOfThePublicKey) {
             EVP_PKEY_get_bits(public_key_.get()));
   EXPECT_EQ(EVP_PKEY_get_id(key_.get()), EVP_PKEY_get_id(public_key_.get()));
   EXPECT_EQ(EVP_PKEY_eq(key_.get(), public_key_.get()), 1);
+}
+
+TEST_P(ProviderTest, TwoHandlesOfOneKeyAreEqual) {
+  const absl::StatusOr<UniqueEvpPkey> twin = MakeTokenPkey(backend_);
+  const absl::StatusOr<UniqueEvpPkey> other =
+      MakeTokenPkey(SoftwareKey::Generate(GetParam()));
+  ASSERT_THAT(twin, IsOk());
+  ASSERT_THAT(other, IsOk());
+  EXPECT_EQ(EVP_PKEY_eq(key_.get(), twin->get()), 1);
+  EXPECT_EQ(EVP_PKEY_eq(key_.get(), other->get()), 0);
 }
 
 TEST_P(ProviderTest, ScopeGivesTheDeadlineAndTheTokensStatus) {
