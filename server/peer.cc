@@ -1,0 +1,95 @@
+#include "server/peer.h"
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include "codesign/base/error.h"
+#include "server/log.h"
+#include "server/pattern.h"
+
+namespace codeseal {
+namespace {
+
+// How long a change of the deny list may go unnoticed.
+constexpr absl::Duration kLookInterval = absl::Milliseconds(500);
+
+bool AnyMatches(const std::string& pattern,
+                const std::vector<std::string>& names, char separator) {
+  return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return MatchesPattern(pattern, name, separator);
+  });
+}
+
+bool RuleFits(const PeerRule& rule, const Peer& peer) {
+  if (rule.spiffe.empty() && rule.dns.empty() && rule.fingerprint.empty()) {
+    return false;
+  }
+  return (rule.spiffe.empty() || AnyMatches(rule.spiffe, peer.uris, '/')) &&
+         (rule.dns.empty() || AnyMatches(rule.dns, peer.dns_names, '.')) &&
+         (rule.fingerprint.empty() || rule.fingerprint == peer.fingerprint);
+}
+
+absl::Status NotAuthorised(const char* message) {
+  return MakeError(absl::StatusCode::kPermissionDenied, v1::STAGE_POLICY,
+                   v1::REASON_NOT_AUTHORISED, message);
+}
+
+}  // namespace
+
+std::string Peer::Name() const {
+  if (!uris.empty()) return uris.front();
+  if (!dns_names.empty()) return dns_names.front();
+  return "sha256:" + fingerprint;
+}
+
+bool AnyRuleFits(std::span<const PeerRule> rules, const Peer& peer) {
+  return std::any_of(rules.begin(), rules.end(), [&](const PeerRule& rule) {
+    return RuleFits(rule, peer);
+  });
+}
+
+absl::StatusOr<std::unique_ptr<PeerGate>> PeerGate::Create(
+    const std::string& deny_list, const Clock& clock) {
+  std::unique_ptr<PeerGate> gate(new PeerGate(deny_list, clock));
+  if (!deny_list.empty()) {
+    // The time is taken first: a change while reading is seen later.
+    std::error_code error;
+    gate->written_at_ = std::filesystem::last_write_time(deny_list, error);
+    ASSIGN_OR_RETURN(gate->denied_, LoadDenyList(deny_list));
+  }
+  return gate;
+}
+
+absl::Status PeerGate::Check(const Peer& peer) {
+  const absl::Time now = clock_.Now();
+  if (now >= peer.not_after) {
+    return NotAuthorised("the client certificate has expired");
+  }
+  if (deny_list_.empty()) return absl::OkStatus();
+  const std::lock_guard lock(mutex_);
+  ReloadIfChanged(now);
+  if (AnyRuleFits(denied_, peer)) {
+    return NotAuthorised("the client certificate is on the deny list");
+  }
+  return absl::OkStatus();
+}
+
+void PeerGate::ReloadIfChanged(absl::Time now) {
+  if (now >= looked_at_ && now < looked_at_ + kLookInterval) return;
+  looked_at_ = now;
+  std::error_code error;
+  const auto written_at = std::filesystem::last_write_time(deny_list_, error);
+  if (written_at == written_at_) return;  // also: still missing
+  absl::StatusOr<std::vector<PeerRule>> denied = LoadDenyList(deny_list_);
+  if (denied.ok()) {
+    denied_ = *std::move(denied);
+    Log(LogLevel::kInfo, "deny_list_loaded",
+        {{"entries", std::to_string(denied_.size())}});
+  } else {
+    LogStatus(LogLevel::kError, "deny_list_unreadable", denied.status());
+  }
+  written_at_ = written_at;
+}
+
+}  // namespace codeseal

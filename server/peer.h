@@ -1,0 +1,67 @@
+// Who calls, and what that caller may use. TLS has checked the certificate's
+// chain once, at the handshake; everything here is checked for every call, so
+// that it bites on open connections too.
+//
+//   TLS certificate -> [Peer] -> PeerGate -> identity's `allow` rules
+
+#ifndef CODESEAL_SERVER_PEER_H_
+#define CODESEAL_SERVER_PEER_H_
+
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "codesign/base/clock.h"
+#include "server/config.h"
+
+namespace codeseal {
+
+// What a client certificate says.
+struct Peer {
+  std::vector<std::string> uris;       // URI SANs, SPIFFE ids among them
+  std::vector<std::string> dns_names;  // DNS SANs
+  std::string fingerprint;             // SHA-256, lower-case hex
+  absl::Time not_after;
+
+  // The first SAN, else the fingerprint: for logs.
+  std::string Name() const;
+};
+
+// Whether some rule fits the peer; an empty list fits nobody.
+bool AnyRuleFits(std::span<const PeerRule> rules, const Peer& peer);
+
+// Refuses peers whose certificate has expired and those on the deny list. The
+// list is read again when its file changes; a list that can't be read leaves
+// the last good one in force and is logged. Thread-safe.
+class PeerGate {
+ public:
+  // `deny_list` may be empty: nobody is denied. Errors: LoadDenyList()'s.
+  static absl::StatusOr<std::unique_ptr<PeerGate>> Create(
+      const std::string& deny_list, const Clock& clock);
+
+  // Errors: PERMISSION_DENIED REASON_NOT_AUTHORISED.
+  absl::Status Check(const Peer& peer);
+
+ private:
+  PeerGate(std::string deny_list, const Clock& clock)
+      : deny_list_(std::move(deny_list)), clock_(clock) {}
+
+  void ReloadIfChanged(absl::Time now);
+
+  const std::string deny_list_;
+  const Clock& clock_;
+  std::mutex mutex_;
+  std::vector<PeerRule> denied_;
+  std::filesystem::file_time_type written_at_;
+  absl::Time looked_at_ = absl::InfinitePast();
+};
+
+}  // namespace codeseal
+
+#endif  // CODESEAL_SERVER_PEER_H_

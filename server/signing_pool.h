@@ -1,0 +1,72 @@
+// The threads that work for one token, and the bounded line before them. gRPC's
+// threads only put work in; a token that is slow or down fills its own line and
+// nobody else's.
+//
+//   gRPC callback -> [SigningPool of the token] -> check, sign, verify -> reply
+
+#ifndef CODESEAL_SERVER_SIGNING_POOL_H_
+#define CODESEAL_SERVER_SIGNING_POOL_H_
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+namespace codeseal {
+
+// Thread-safe. Runs every task that Submit() took exactly once: with OK on one
+// of its threads, or with the reason why not.
+class SigningPool {
+ public:
+  struct Options {
+    size_t thread_count = 1;
+    size_t max_waiting = 1024;                    // tasks
+    absl::Duration max_wait = absl::Seconds(10);  // of one task
+  };
+  struct Task {
+    absl::Time deadline = absl::InfiniteFuture();
+    // Asked when the task's turn comes; true drops it. May be empty.
+    std::function<bool()> cancelled;
+    // With an error instead of OK the work must not be done any more:
+    // DEADLINE_EXCEEDED REASON_DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED
+    // REASON_OVERLOADED (waited too long), CANCELLED REASON_DEADLINE_EXCEEDED.
+    std::function<void(absl::Status)> run;
+  };
+
+  explicit SigningPool(const Options& options);
+  // Runs what is waiting with UNAVAILABLE REASON_DRAINING and joins.
+  ~SigningPool();
+  SigningPool(const SigningPool&) = delete;
+  SigningPool& operator=(const SigningPool&) = delete;
+
+  // Errors: RESOURCE_EXHAUSTED REASON_OVERLOADED when the line is full; then
+  // `task.run` is not called.
+  absl::Status Submit(Task task);
+
+ private:
+  struct Waiting {
+    Task task;
+    absl::Time expires_at;
+  };
+  void Work();
+  void ExpireWaiting();
+
+  const Options options_;
+  std::mutex mutex_;
+  std::condition_variable work_added_;  // for Work()
+  std::condition_variable watch_;       // for ExpireWaiting()
+  absl::Time watch_until_ = absl::InfinitePast();
+  std::deque<Waiting> line_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace codeseal
+
+#endif  // CODESEAL_SERVER_SIGNING_POOL_H_
