@@ -111,6 +111,11 @@ void Reporter::Say(int verbosity, std::string_view line) {
   out_ << Printable(line) << "\n" << std::flush;
 }
 
+void Reporter::Complain(std::string_view line) {
+  ClearProgress();
+  err_ << Printable(line) << "\n" << std::flush;
+}
+
 void Reporter::Raw(std::string_view bytes) {
   if (options_.json) return;
   ClearProgress();
@@ -130,6 +135,17 @@ void Reporter::Fail(std::string_view action, std::string_view object,
     result["path"] = std::string(object);
   }
   Judge(status, std::move(result));
+}
+
+void Reporter::FailAll(std::string_view action,
+                       const std::vector<std::string>& paths,
+                       const absl::Status& status) {
+  if (paths.size() == 1) return Fail(action, paths[0], status);
+  ClearProgress();
+  err_ << RenderError(action, absl::StrCat("any of ", paths.size(), " files"),
+                      status)
+       << std::flush;
+  for (const std::string& path : paths) Judge(status, {{"path", path}});
 }
 
 void Reporter::Judge(const absl::Status& status, nlohmann::json result) {

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "client/exit_code.h"
@@ -53,6 +54,9 @@ class Reporter {
   // with --json.
   void Say(int verbosity, std::string_view line);
 
+  // The same on stderr, and with --json too: a fault's own words.
+  void Complain(std::string_view line);
+
   // Bytes as they are (PEM, DER): for output that is a file in itself.
   void Raw(std::string_view bytes);
 
@@ -64,6 +68,10 @@ class Reporter {
   void Fail(std::string_view action, std::string_view object,
             const absl::Status& status,
             nlohmann::json result = nlohmann::json::object());
+
+  // One fault that concerns every path: told once, counted for each.
+  void FailAll(std::string_view action, const std::vector<std::string>& paths,
+               const absl::Status& status);
 
   // Like Fail, for a verdict that has its own words for people.
   void Judge(const absl::Status& status, nlohmann::json result);

@@ -1,0 +1,62 @@
+#include "client/code_file.h"
+
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+
+#include "codesign/base/error.h"
+#include "codesign/base/staged_file.h"
+
+namespace codeseal::client {
+namespace {
+
+constexpr size_t kUdifTrailerSize = 512;  // struct UDIFResourceFile
+constexpr uint64_t kSmallFileSize = uint64_t{16} << 20;  // bytes
+
+absl::Status NotYet(const std::string& path, std::string_view what) {
+  return WithSubject(
+      MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_PLAN,
+                v1::REASON_UNSUPPORTED_CODE,
+                "it is " + std::string(what) +
+                    ", which this version of codeseal does not handle yet"),
+      path);
+}
+
+}  // namespace
+
+absl::StatusOr<MappedFile> OpenCodeFile(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) {
+    return NotYet(path, "a folder (an app bundle or framework?)");
+  }
+  ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
+  const std::string_view content = AsText(file.bytes());
+  if (content.starts_with("xar!")) {
+    return NotYet(path, "an installer package");
+  }
+  if (content.size() >= kUdifTrailerSize &&
+      content.substr(content.size() - kUdifTrailerSize).starts_with("koly")) {
+    return NotYet(path, "a disk image");
+  }
+  return file;
+}
+
+absl::StatusOr<Bytes> ReadSmallFile(const std::string& path) {
+  ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
+  if (file.bytes().size() > kSmallFileSize) {
+    return WithSubject(
+        MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                  v1::REASON_FILE_TOO_BIG,
+                  "the file is larger than 16 MiB; is it the right one?"),
+        path);
+  }
+  return ToBytes(file.bytes());
+}
+
+absl::Status WriteWholeFile(const std::string& path, ByteView bytes) {
+  ASSIGN_OR_RETURN(StagedFile file, StagedFile::Create(path, 0644));
+  RETURN_IF_ERROR(file.Write(bytes, 0));
+  return file.Commit();
+}
+
+}  // namespace codeseal::client

@@ -1,0 +1,30 @@
+// Opens what a command was pointed at, and says clearly when it is a kind of
+// code that this version does not handle.
+
+#ifndef CODESEAL_CLIENT_CODE_FILE_H_
+#define CODESEAL_CLIENT_CODE_FILE_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "codesign/base/mapped_file.h"
+
+namespace codeseal::client {
+
+// A regular file that is not plainly something else than a Mach-O; whether it
+// is one is for the parser to say. `path` becomes the fault's subject.
+// Errors: FAILED_PRECONDITION REASON_UNSUPPORTED_CODE for folders (bundles),
+// disk images and installer packages; the faults of MappedFile.
+absl::StatusOr<MappedFile> OpenCodeFile(const std::string& path);
+
+// The whole of a small file that an option names.
+// Errors: those of MappedFile; INVALID_ARGUMENT REASON_FILE_TOO_BIG above
+// 16 MiB.
+absl::StatusOr<Bytes> ReadSmallFile(const std::string& path);
+
+// Writes a whole file through StagedFile, with mode 0644.
+absl::Status WriteWholeFile(const std::string& path, ByteView bytes);
+
+}  // namespace codeseal::client
+
+#endif  // CODESEAL_CLIENT_CODE_FILE_H_

@@ -1,0 +1,114 @@
+// The commands of codeseal: what each was told on the command line, and the
+// function that carries it out.
+//
+//   argv -> options.h -> a command below -> RunX -> Reporter -> exit code
+//
+// A RunX reports every fault itself, tries every path, and never throws.
+
+#ifndef CODESEAL_CLIENT_COMMANDS_H_
+#define CODESEAL_CLIENT_COMMANDS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "client/connection_settings.h"
+#include "client/render.h"
+
+namespace codeseal::client {
+
+// Where signatures come from: a server, or with --token a token here.
+struct SignerOptions {
+  ConnectionFlags connection;
+  std::string token_uri;   // RFC 7512; empty: a server
+  std::string chain_path;  // PEM with what the token does not hold
+  bool imported_key_allowed = false;
+  absl::Duration timeout = absl::Seconds(120);
+};
+
+// The options as text, as Apple's codesign spells them; sign_options.h gives
+// them their meaning.
+struct SignCommand {
+  SignerOptions signer;
+  std::string identity;  // "-" is ad-hoc
+  bool force = false;
+  bool dry_run = false;
+  bool force_library_entitlements = false;
+  std::string identifier;
+  std::string identifier_prefix;
+  std::optional<std::string> flags;
+  std::string entitlements_path;
+  std::string requirement;  // "=TEXT" or a path
+  std::string timestamp;    // "", "default", "none" or a URL
+  std::string preserve_metadata;
+  std::string digest_algorithms;
+  std::string page_size;
+  std::string runtime_version;
+  std::optional<uint32_t> signature_size;
+  std::vector<std::string> paths;
+};
+void RunSign(const SignCommand& command, Reporter& reporter);
+
+struct VerifyCommand {
+  std::string anchors_path;  // PEM
+  std::string requirement;   // "=TEXT" or a path
+  bool check_expiration = false;
+  std::string at;  // RFC 3339
+  std::vector<std::string> paths;
+};
+void RunVerify(const VerifyCommand& command, Reporter& reporter);
+
+struct ShowCommand {
+  std::string requirements_path;    // "-" is stdout
+  std::string entitlements_path;    // "-" is stdout
+  std::string certificates_prefix;  // PREFIX0, PREFIX1, ...
+  std::string signature_prefix;     // PREFIX.arm64.cms, .arm64.codedirectory
+  std::vector<std::string> paths;
+};
+void RunShow(const ShowCommand& command, Reporter& reporter);
+
+struct StripCommand {
+  std::vector<std::string> paths;
+};
+void RunStrip(const StripCommand& command, Reporter& reporter);
+
+struct IdentitiesListCommand {
+  SignerOptions signer;
+};
+void RunIdentitiesList(const IdentitiesListCommand& command,
+                       Reporter& reporter);
+
+struct IdentitiesShowCommand {
+  SignerOptions signer;
+  std::string name;   // or the leaf's SHA-1
+  bool pem = false;   // print only the chain
+  bool team = false;  // print only the Team ID
+};
+void RunIdentitiesShow(const IdentitiesShowCommand& command,
+                       Reporter& reporter);
+
+struct RequirementCompileCommand {
+  std::string requirement;  // "=TEXT" or a path
+  std::string output_path;  // empty: print the canonical text
+};
+void RunRequirementCompile(const RequirementCompileCommand& command,
+                           Reporter& reporter);
+
+struct RequirementDumpCommand {
+  std::vector<std::string> paths;  // of compiled requirements or sets
+};
+void RunRequirementDump(const RequirementDumpCommand& command,
+                        Reporter& reporter);
+
+struct RequirementTestCommand {
+  std::string requirement;  // "=TEXT" or a path
+  std::vector<std::string> paths;
+};
+void RunRequirementTest(const RequirementTestCommand& command,
+                        Reporter& reporter);
+
+}  // namespace codeseal::client
+
+#endif  // CODESEAL_CLIENT_COMMANDS_H_

@@ -1,0 +1,142 @@
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "client/commands.h"
+#include "client/open_signer.h"
+#include "client/signer.h"
+#include "codesign/base/error.h"
+
+namespace codeseal::client {
+namespace {
+
+std::string FormatDate(absl::Time time) {
+  return absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", time, absl::UTCTimeZone());
+}
+
+// One block in the shape of RFC 7468.
+std::string ToPem(const Certificate& certificate) {
+  const std::string base64 = absl::Base64Escape(absl::string_view(
+      AsText(certificate.der()).data(), certificate.der().size()));
+  std::string pem = "-----BEGIN CERTIFICATE-----\n";
+  for (size_t i = 0; i < base64.size(); i += 64) {
+    pem += base64.substr(i, 64) + "\n";
+  }
+  return pem + "-----END CERTIFICATE-----\n";
+}
+
+std::string ChainPem(const SigningIdentity& identity) {
+  std::string pem;
+  for (const Certificate& certificate : identity.chain) {
+    pem += ToPem(certificate);
+  }
+  return pem;
+}
+
+nlohmann::json Describe(const SigningIdentity& identity) {
+  const Certificate& leaf = identity.chain.front();
+  nlohmann::json authorities = nlohmann::json::array();
+  for (const Certificate& certificate : identity.chain) {
+    authorities.push_back(certificate.CommonName());
+  }
+  nlohmann::json json = {
+      {"name", identity.name},
+      {"state", identity.state},
+      {"common_name", leaf.CommonName()},
+      {"sha1", HexEncode(leaf.Sha1())},
+      {"sha256", HexEncode(leaf.Sha256())},
+      {"team_identifier", TeamIdentifier(identity.chain).value_or("")},
+      {"key_algorithm", leaf.KeyAlgorithm()},
+      {"not_before", FormatDate(leaf.not_before())},
+      {"not_after", FormatDate(leaf.not_after())},
+      {"authorities", std::move(authorities)},
+      {"chain_pem", ChainPem(identity)},
+  };
+  if (!identity.version.empty()) json["version"] = identity.version;
+  if (!identity.unavailable_because.empty()) {
+    json["unavailable_because"] = identity.unavailable_because;
+  }
+  return json;
+}
+
+absl::StatusOr<std::vector<SigningIdentity>> List(
+    const SignerOptions& options) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Signer> signer,
+                   OpenSigner(options, v1::TIMESTAMP_MODE_UNSPECIFIED, false));
+  return signer->ListIdentities();
+}
+
+absl::StatusOr<SigningIdentity> Get(const SignerOptions& options,
+                                    const std::string& name) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Signer> signer,
+                   OpenSigner(options, v1::TIMESTAMP_MODE_UNSPECIFIED, false));
+  return signer->GetIdentity(name);
+}
+
+}  // namespace
+
+void RunIdentitiesList(const IdentitiesListCommand& command,
+                       Reporter& reporter) {
+  const absl::StatusOr<std::vector<SigningIdentity>> identities =
+      List(command.signer);
+  if (!identities.ok()) {
+    reporter.Fail("list", "identities", identities.status());
+    return;
+  }
+  for (const SigningIdentity& identity : *identities) {
+    if (identity.chain.empty()) continue;
+    // Like `security find-identity`: SHA-1, then the name in quotes.
+    reporter.Say(0, absl::StrCat(HexEncode(identity.chain.front().Sha1()),
+                                 " \"", identity.name, "\" ",
+                                 identity.chain.front().CommonName(), " (",
+                                 identity.state, ")",
+                                 identity.unavailable_because.empty()
+                                     ? ""
+                                     : ": " + identity.unavailable_because));
+    reporter.Succeed(Describe(identity));
+  }
+  reporter.Say(0, absl::StrCat("     ", identities->size(), " identities"));
+}
+
+void RunIdentitiesShow(const IdentitiesShowCommand& command,
+                       Reporter& reporter) {
+  const absl::StatusOr<SigningIdentity> identity =
+      Get(command.signer, command.name);
+  if (!identity.ok()) {
+    reporter.Fail("show", "identity " + command.name, identity.status());
+    return;
+  }
+  const nlohmann::json described = Describe(*identity);
+  const auto text = [&](const char* key) {
+    return described.value(key, std::string());
+  };
+  if (command.pem) {
+    reporter.Raw(text("chain_pem"));
+  } else if (command.team) {
+    reporter.Say(0, text("team_identifier"));
+  } else {
+    reporter.Say(0, "Name=" + text("name"));
+    if (described.contains("version")) {
+      reporter.Say(0, "Version=" + text("version"));
+    }
+    reporter.Say(0, "State=" + text("state"));
+    for (const Certificate& certificate : identity->chain) {
+      reporter.Say(0, "Authority=" + certificate.CommonName());
+    }
+    const std::string team = text("team_identifier");
+    reporter.Say(0, "TeamIdentifier=" + (team.empty() ? "not set" : team));
+    reporter.Say(0, "Key=" + text("key_algorithm"));
+    reporter.Say(0, "SHA-1=" + text("sha1"));
+    reporter.Say(0, "Valid=" + text("not_before") + " to " + text("not_after"));
+    if (described.contains("unavailable_because")) {
+      reporter.Say(0, "Unavailable=" + text("unavailable_because"));
+    }
+  }
+  reporter.Succeed(described);
+}
+
+}  // namespace codeseal::client

@@ -1,0 +1,330 @@
+#include "client/options.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace codeseal::client {
+namespace {
+
+constexpr char kVersion[] = "codeseal " CODESEAL_VERSION;
+
+// The parser writes into these; the chosen one becomes the Command.
+struct Parsed {
+  OutputOptions output;
+  int verbose_count = 0;
+  int quiet_count = 0;
+  double timeout_seconds = 120;
+  std::string entitlements;
+  CompletionRequest completion;
+  SignCommand sign;
+  VerifyCommand verify;
+  ShowCommand show;
+  StripCommand strip;
+  IdentitiesListCommand list;
+  IdentitiesShowCommand identity;
+  RequirementCompileCommand compile;
+  RequirementDumpCommand dump;
+  RequirementTestCommand test;
+};
+
+constexpr char kRequirementHelp[] =
+    "requirement: =TEXT, or a file with text or a compiled one";
+
+void AddOutputOptions(CLI::App& app, Parsed& parsed) {
+  app.add_flag("--json", parsed.output.json,
+               "print one JSON document on stdout");
+  app.add_flag("-v,--verbose", parsed.verbose_count, "say more; repeatable");
+  app.add_flag("-q,--quiet", parsed.quiet_count, "say less");
+}
+
+void AddSignerOptions(CLI::App& app, SignerOptions& signer, Parsed& parsed) {
+  const std::string group = "Who signs";
+  const auto add = [&](const char* name, std::string& value,
+                       const char* description, const char* type) {
+    app.add_option(name, value, description)->type_name(type)->group(group);
+  };
+  add("--server", signer.connection.server,
+      "codeseald (or CODESEAL_SERVER, or ~/.config/codeseal/client.yaml)",
+      "HOST:PORT");
+  add("--ca", signer.connection.ca,
+      "CAs of the server's certificate (CODESEAL_CA)", "PEM");
+  add("--cert", signer.connection.cert,
+      "this client's certificate (CODESEAL_CERT)", "PEM");
+  add("--key", signer.connection.key, "and its private key (CODESEAL_KEY)",
+      "PEM");
+  add("--token", signer.token_uri,
+      "sign with a token on this machine (RFC 7512; the PIN comes from "
+      "pin-source or is asked for)",
+      "URI");
+  add("--chain", signer.chain_path, "certificates that the token does not hold",
+      "PEM");
+  app.add_flag("--allow-imported-key", signer.imported_key_allowed,
+               "accept a key that was not generated inside the token")
+      ->group(group);
+  app.add_option("--timeout", parsed.timeout_seconds,
+                 "longest time for one call")
+      ->type_name("SECONDS")
+      ->check(CLI::PositiveNumber)
+      ->group(group);
+}
+
+void AddPaths(CLI::App& app, std::vector<std::string>& paths) {
+  app.add_option("PATH", paths, "files")->required()->type_name("");
+}
+
+void AddSign(CLI::App& root, Parsed& parsed) {
+  SignCommand& sign = parsed.sign;
+  CLI::App& app = *root.add_subcommand("sign", "Sign Mach-O files");
+  app.add_option("-s,--sign,--identity", sign.identity,
+                 "identity: name, or SHA-1 of its certificate; - for ad-hoc "
+                 "(default: CODESEAL_IDENTITY)")
+      ->type_name("IDENTITY");
+  app.add_flag("-f,--force", sign.force, "replace an existing signature");
+  app.add_option("-i,--identifier", sign.identifier,
+                 "identifier (default: from Info.plist or the file's name)")
+      ->type_name("ID");
+  app.add_option("--prefix", sign.identifier_prefix,
+                 "put before a default identifier that has no dot")
+      ->type_name("PREFIX");
+  app.add_option("-o,--options", sign.flags,
+                 "flags: runtime, library-validation, hard, kill, ...")
+      ->type_name("FLAGS");
+  app.add_option("--entitlements", sign.entitlements_path,
+                 "entitlements, an XML property list")
+      ->type_name("FILE");
+  app.add_option("-r,--requirements", sign.requirement, kRequirementHelp)
+      ->type_name("REQ");
+  app.add_option("--timestamp", sign.timestamp,
+                 "none, or where to get a timestamp (--timestamp=URL)")
+      ->type_name("MODE");
+  app.add_option("--preserve-metadata", sign.preserve_metadata,
+                 "keep from the old signature: identifier, entitlements, "
+                 "requirements, flags, runtime, ...")
+      ->type_name("LIST");
+  app.add_option("--digest-algorithm", sign.digest_algorithms,
+                 "sha1, sha256, sha384 (default: by the minimum OS version)")
+      ->type_name("LIST");
+  app.add_option("-P,--page-size,--pagesize", sign.page_size,
+                 "bytes of a page, a power of two; none for one page")
+      ->type_name("N");
+  app.add_option("--runtime-version", sign.runtime_version,
+                 "hardened runtime version (default: the SDK's)")
+      ->type_name("X.Y.Z");
+  app.add_option("--signature-size", sign.signature_size,
+                 "bytes reserved for the CMS signature (default: 18000)")
+      ->type_name("BYTES")
+      ->check(CLI::Range(uint32_t{1}, uint32_t{16} << 20));
+  app.add_flag("--force-library-entitlements", sign.force_library_entitlements,
+               "put entitlements into a library too");
+  app.add_flag("-n,--dry-run", sign.dry_run,
+               "compute and have it judged, but sign and write nothing");
+  AddPaths(app, sign.paths);
+  AddSignerOptions(app, sign.signer, parsed);
+  AddOutputOptions(app, parsed);
+}
+
+void AddVerify(CLI::App& root, Parsed& parsed) {
+  VerifyCommand& verify = parsed.verify;
+  CLI::App& app = *root.add_subcommand("verify", "Check signatures");
+  app.add_option("-R,--test-requirement", verify.requirement, kRequirementHelp)
+      ->type_name("REQ");
+  app.add_option("--anchors", verify.anchors_path,
+                 "roots to trust beside Apple's; demands one of them")
+      ->type_name("PEM");
+  app.add_flag("--check-expiration", verify.check_expiration,
+               "certificates must be valid now");
+  app.add_option("--at", verify.at,
+                 "judge certificates as of this time (RFC 3339)")
+      ->type_name("TIME");
+  AddPaths(app, verify.paths);
+  AddOutputOptions(app, parsed);
+}
+
+void AddShow(CLI::App& root, Parsed& parsed) {
+  ShowCommand& show = parsed.show;
+  CLI::App& app = *root.add_subcommand("show", "Describe signatures");
+  app.add_option("-r,--requirements", show.requirements_path,
+                 "write the requirements to FILE; - is stdout")
+      ->type_name("FILE");
+  app.add_option("--entitlements", show.entitlements_path,
+                 "write the entitlements to FILE; - is stdout")
+      ->type_name("FILE");
+  app.add_option("--extract-certificates", show.certificates_prefix,
+                 "write the chain to PREFIX0, PREFIX1, ... (DER, leaf first)")
+      ->type_name("PREFIX");
+  app.add_option("--extract-signature", show.signature_prefix,
+                 "write each slice's CMS and what it signs to "
+                 "PREFIX.ARCH.cms and PREFIX.ARCH.codedirectory")
+      ->type_name("PREFIX");
+  AddPaths(app, show.paths);
+  AddOutputOptions(app, parsed);
+}
+
+void AddIdentities(CLI::App& root, Parsed& parsed) {
+  CLI::App& app = *root.add_subcommand("identities", "What you may sign with");
+  app.require_subcommand(1);
+  CLI::App& list = *app.add_subcommand("list", "List them");
+  AddSignerOptions(list, parsed.list.signer, parsed);
+  AddOutputOptions(list, parsed);
+  CLI::App& show = *app.add_subcommand("show", "Show one");
+  show.add_option("NAME", parsed.identity.name,
+                  "name, or SHA-1 of the certificate")
+      ->required()
+      ->type_name("");
+  show.add_flag("--pem", parsed.identity.pem, "print its chain only");
+  show.add_flag("--team", parsed.identity.team, "print its Team ID only");
+  AddSignerOptions(show, parsed.identity.signer, parsed);
+  AddOutputOptions(show, parsed);
+}
+
+void AddRequirement(CLI::App& root, Parsed& parsed) {
+  CLI::App& app = *root.add_subcommand("requirement",
+                                       "Compile, print and test requirements");
+  app.require_subcommand(1);
+  CLI::App& compile = *app.add_subcommand("compile", "Text to binary");
+  compile.add_option("REQ", parsed.compile.requirement, kRequirementHelp)
+      ->required()
+      ->type_name("");
+  compile
+      .add_option("-o,--output", parsed.compile.output_path,
+                  "write the binary there (default: print it as text)")
+      ->type_name("FILE");
+  AddOutputOptions(compile, parsed);
+  CLI::App& dump = *app.add_subcommand("dump", "Binary to text");
+  AddPaths(dump, parsed.dump.paths);
+  AddOutputOptions(dump, parsed);
+  CLI::App& test = *app.add_subcommand("test", "Whether code satisfies it");
+  test.add_option("-R,--requirement", parsed.test.requirement, kRequirementHelp)
+      ->required()
+      ->type_name("REQ");
+  AddPaths(test, parsed.test.paths);
+  AddOutputOptions(test, parsed);
+}
+
+std::unique_ptr<CLI::App> MakeApp(Parsed& parsed) {
+  auto app = std::make_unique<CLI::App>(
+      "Signs Apple code with keys that never leave a PKCS#11 token.",
+      "codeseal");
+  app->set_version_flag("--version", kVersion);
+  app->require_subcommand(1);
+  AddSign(*app, parsed);
+  AddVerify(*app, parsed);
+  AddShow(*app, parsed);
+  CLI::App& strip = *app->add_subcommand("strip", "Remove signatures");
+  AddPaths(strip, parsed.strip.paths);
+  AddOutputOptions(strip, parsed);
+  AddIdentities(*app, parsed);
+  AddRequirement(*app, parsed);
+  CLI::App& completion =
+      *app->add_subcommand("completion", "Print a completion script");
+  completion.add_option("SHELL", parsed.completion.shell, "bash, zsh or fish")
+      ->required()
+      ->type_name("");
+  return app;
+}
+
+CommandTree Describe(CLI::App& app) {
+  CommandTree tree{app.get_name(), app.get_description(), {}, {}};
+  for (const CLI::Option* option : app.get_options()) {
+    CommandTree::Option described;
+    for (const std::string& name : option->get_snames()) {
+      described.names.push_back("-" + name);
+    }
+    for (const std::string& name : option->get_lnames()) {
+      described.names.push_back("--" + name);
+    }
+    if (described.names.empty()) continue;  // positional
+    described.description = option->get_description();
+    described.takes_value = option->get_expected_max() > 0;
+    tree.options.push_back(std::move(described));
+  }
+  for (CLI::App* command : app.get_subcommands({})) {
+    tree.commands.push_back(Describe(*command));
+  }
+  return tree;
+}
+
+// The innermost command that was given.
+const CLI::App& Innermost(const CLI::App& app, std::string& name) {
+  const std::vector<CLI::App*> chosen = app.get_subcommands();
+  if (chosen.empty()) return app;
+  name += (name.empty() ? "" : " ") + chosen.front()->get_name();
+  return Innermost(*chosen.front(), name);
+}
+
+Command Choose(const std::string& name, Parsed& parsed) {
+  if (name == "sign") return parsed.sign;
+  if (name == "verify") return parsed.verify;
+  if (name == "show") return parsed.show;
+  if (name == "strip") return parsed.strip;
+  if (name == "identities list") return parsed.list;
+  if (name == "identities show") return parsed.identity;
+  if (name == "requirement compile") return parsed.compile;
+  if (name == "requirement dump") return parsed.dump;
+  if (name == "requirement test") return parsed.test;
+  return parsed.completion;
+}
+
+PrintedText Complaint(const std::string& message, const CLI::App& app) {
+  std::string command = app.get_name();
+  for (const CLI::App* parent = app.get_parent(); parent != nullptr;
+       parent = parent->get_parent()) {
+    command = parent->get_name() + " " + command;
+  }
+  return {"codeseal: cannot understand the command line\n  why    " +
+              Printable(message) + "\n  fix    see `" + command + " --help`\n",
+          true};
+}
+
+}  // namespace
+
+Invocation ParseCommandLine(const std::vector<std::string>& arguments,
+                            const Environment& environment) {
+  Parsed parsed;
+  const std::unique_ptr<CLI::App> app = MakeApp(parsed);
+  Invocation invocation;
+  // CLI11 takes the words in reverse. --timestamp has a value only with "=",
+  // so that a path behind it stays a path.
+  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+  for (std::string& word : reversed) {
+    if (word == "--timestamp") word = "--timestamp=default";
+  }
+  try {
+    app->parse(reversed);
+  } catch (const CLI::CallForHelp&) {
+    const CLI::App& inner = Innermost(*app, invocation.name);
+    invocation.command = PrintedText{inner.help(), false};
+    return invocation;
+  } catch (const CLI::CallForVersion& version) {
+    invocation.command = PrintedText{std::string(version.what()) + "\n", false};
+    return invocation;
+  } catch (const CLI::ParseError& fault) {
+    const CLI::App& inner = Innermost(*app, invocation.name);
+    invocation.command = Complaint(fault.what(), inner);
+    return invocation;
+  }
+  Innermost(*app, invocation.name);
+  invocation.output = parsed.output;
+  invocation.output.verbosity = parsed.verbose_count - parsed.quiet_count;
+  const absl::Duration timeout = absl::Seconds(parsed.timeout_seconds);
+  parsed.sign.signer.timeout = timeout;
+  parsed.list.signer.timeout = timeout;
+  parsed.identity.signer.timeout = timeout;
+  if (parsed.sign.identity.empty()) {
+    parsed.sign.identity = environment("CODESEAL_IDENTITY").value_or("");
+  }
+  invocation.command = Choose(invocation.name, parsed);
+  return invocation;
+}
+
+CommandTree DescribeCommandLine() {
+  Parsed parsed;
+  return Describe(*MakeApp(parsed));
+}
+
+}  // namespace codeseal::client

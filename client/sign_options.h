@@ -1,0 +1,40 @@
+// The words of codesign's signing options, given their meaning.
+//
+//   SignCommand (text) -> SigningOptions -> SigningPlan
+//
+// Spec: codesign(1), OPTIONS; Security SecCodeSigner.h, preserve metadata.
+
+#ifndef CODESEAL_CLIENT_SIGN_OPTIONS_H_
+#define CODESEAL_CLIENT_SIGN_OPTIONS_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "client/commands.h"
+#include "codeseal/v1/signing.pb.h"
+#include "codesign/base/bytes.h"
+#include "codesign/signing_plan.h"
+
+namespace codeseal::client {
+
+// Reads the files that the options name.
+// Errors: INVALID_ARGUMENT STAGE_USAGE REASON_BAD_OPTION with the option as
+// subject; the faults of files; REASON_REQUIREMENT_SYNTAX.
+absl::StatusOr<SigningOptions> ReadSigningOptions(const SignCommand& command);
+
+// "" and "none"; anything else asks for a timestamp, which no server offers
+// yet. Errors: REASON_BAD_OPTION.
+absl::StatusOr<v1::TimestampMode> ReadTimestampMode(const std::string& text);
+
+// A requirement set (fade0c01) from "=TEXT", or from the file of that name: a
+// compiled set, a compiled requirement (taken as the designated one), or text.
+// "$self.identifier" in text stands for `identifier`.
+absl::StatusOr<Bytes> ReadRequirementSet(const std::string& argument,
+                                         const std::string& identifier);
+
+// The same for one requirement (fade0c00), as -R wants it.
+absl::StatusOr<Bytes> ReadRequirement(const std::string& argument);
+
+}  // namespace codeseal::client
+
+#endif  // CODESEAL_CLIENT_SIGN_OPTIONS_H_
