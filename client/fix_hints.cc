@@ -207,6 +207,9 @@ std::string_view FixHint(Reason reason) {
              "with --at TIME";
     case v1::REASON_MALFORMED_SIGNATURE:
       return "the signature is damaged: sign the code again with -f";
+    case v1::REASON_BAD_TIMESTAMP:
+      return "do not trust the time of signing; sign the code again with -f and "
+             "another timestamp server";
 
     case v1::Reason_INT_MIN_SENTINEL_DO_NOT_USE_:
     case v1::Reason_INT_MAX_SENTINEL_DO_NOT_USE_:

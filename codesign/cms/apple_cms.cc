@@ -560,7 +560,8 @@ absl::StatusOr<Bytes> BuildAppleCms(const CmsSigner& signer,
   return cms;
 }
 
-absl::StatusOr<CmsSignature> ParseAppleCms(ByteView cms) {
+absl::StatusOr<CmsSignature> ParseAppleCms(ByteView cms,
+                                           std::span<const Certificate> known) {
   if (cms.size() > kMaxCmsSize) {
     return Malformed(0, "the CMS is larger than 1 MiB");
   }
@@ -609,6 +610,14 @@ absl::StatusOr<CmsSignature> ParseAppleCms(ByteView cms) {
     }
     ASSIGN_OR_RETURN(const Element element,
                      certificate_reader.Take(asn1::kSequence, "certificate"));
+    const auto same = std::find_if(known.begin(), known.end(),
+                                   [&element](const Certificate& candidate) {
+                                     return Equal(candidate.der(), element.raw);
+                                   });
+    if (same != known.end()) {
+      certificates.push_back(*same);
+      continue;
+    }
     absl::StatusOr<Certificate> certificate = Certificate::Parse(element.raw);
     if (!certificate.ok()) {
       return Malformed(element.offset, Message(certificate.status()));
@@ -703,9 +712,10 @@ absl::Status CheckAppleCms(const CmsSignature& signature,
   return absl::OkStatus();
 }
 
-absl::StatusOr<CmsSignature> VerifyAppleCms(ByteView cms,
-                                            const CmsContent& content) {
-  ASSIGN_OR_RETURN(CmsSignature signature, ParseAppleCms(cms));
+absl::StatusOr<CmsSignature> VerifyAppleCms(
+    ByteView cms, const CmsContent& content,
+    std::span<const Certificate> known) {
+  ASSIGN_OR_RETURN(CmsSignature signature, ParseAppleCms(cms, known));
   RETURN_IF_ERROR(CheckAppleCms(signature, content));
   return signature;
 }

@@ -98,8 +98,11 @@ struct CmsSignature {
 };
 
 // Reads a ContentInfo; zero bytes behind it are ignored. Nothing is verified.
+// A stored certificate that equals one of `known` is not parsed again: parsing
+// is the dearest part of checking a signature that one has just made.
 // Errors: INVALID_ARGUMENT REASON_BAD_CMS with the offset.
-absl::StatusOr<CmsSignature> ParseAppleCms(ByteView cms);
+absl::StatusOr<CmsSignature> ParseAppleCms(
+    ByteView cms, std::span<const Certificate> known = {});
 
 // Checks the first signer's signature, messageDigest and both hash-agility
 // attributes against `content`. Not checked: trust, validity dates, the
@@ -109,8 +112,9 @@ absl::Status CheckAppleCms(const CmsSignature& signature,
                            const CmsContent& content);
 
 // Both in one.
-absl::StatusOr<CmsSignature> VerifyAppleCms(ByteView cms,
-                                            const CmsContent& content);
+absl::StatusOr<CmsSignature> VerifyAppleCms(
+    ByteView cms, const CmsContent& content,
+    std::span<const Certificate> known = {});
 
 }  // namespace codeseal
 

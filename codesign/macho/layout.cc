@@ -31,15 +31,17 @@ uint64_t AlignUp(uint64_t value, uint64_t alignment) {
   return (value + alignment - 1) & ~(alignment - 1);
 }
 
-absl::Status PlanError(v1::Reason reason, const std::string& message) {
-  return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_PLAN,
-                   reason, message);
+absl::Status Fault(const char* rule, Reason reason,
+                   const std::string& message) {
+  return WithRule(MakeError(absl::StatusCode::kFailedPrecondition,
+                            v1::STAGE_PLAN, reason, message),
+                  rule);
 }
 
 absl::Status TooBig() {
-  return PlanError(v1::REASON_FILE_TOO_BIG,
-                   "with its signature the file would reach 4 GiB, which the "
-                   "format cannot address");
+  return Fault("SP-5", v1::REASON_FILE_TOO_BIG,
+               "with its signature the file would reach 4 GiB, which the "
+               "format cannot address");
 }
 
 absl::Status CheckFileType(const MachO& mach_o) {
@@ -54,8 +56,8 @@ absl::Status CheckFileType(const MachO& mach_o) {
     case MachOFileType::kPreload:
       break;
   }
-  return PlanError(  // SP-1
-      v1::REASON_UNSUPPORTED_FILE_TYPE,
+  return Fault(
+      "SP-1", v1::REASON_UNSUPPORTED_FILE_TYPE,
       absl::StrFormat("a Mach-O of file type %d has no place for a signature",
                       static_cast<uint32_t>(mach_o.file_type())));
 }
@@ -77,10 +79,10 @@ uint64_t HeaderRoomEnd(const MachO& mach_o) {
 absl::Status CheckSignatureIsLast(const MachO& mach_o) {
   const MachO::SignatureCommand& command = *mach_o.signature_command();
   const uint64_t end = uint64_t{command.data_offset} + command.data_size;
-  if (mach_o.raw().size() - end > kEndTolerance) {  // SP-2
-    return PlanError(v1::REASON_SIGNATURE_NOT_LAST,
-                     absl::StrFormat("%d bytes lie behind the signature",
-                                     mach_o.raw().size() - end));
+  if (mach_o.raw().size() - end > kEndTolerance) {
+    return Fault("SP-2", v1::REASON_SIGNATURE_NOT_LAST,
+                 absl::StrFormat("%d bytes lie behind the signature",
+                                 mach_o.raw().size() - end));
   }
   return absl::OkStatus();
 }
@@ -89,11 +91,11 @@ absl::Status CheckSignatureIsLast(const MachO& mach_o) {
 absl::StatusOr<const MachO::Segment*> FindLinkedit(const MachO& mach_o,
                                                    uint64_t slice_end) {
   const MachO::Segment* linkedit = mach_o.FindSegment("__LINKEDIT");
-  if (linkedit == nullptr || linkedit->file_offset > slice_end) {  // SP-3
-    return PlanError(v1::REASON_BAD_SEGMENT,
-                     linkedit == nullptr
-                         ? "there is no __LINKEDIT segment"
-                         : "__LINKEDIT begins behind the signature");
+  if (linkedit == nullptr || linkedit->file_offset > slice_end) {
+    return Fault("SP-3", v1::REASON_BAD_SEGMENT,
+                 linkedit == nullptr
+                     ? "there is no __LINKEDIT segment"
+                     : "__LINKEDIT begins behind the signature");
   }
   return linkedit;
 }
@@ -126,6 +128,17 @@ void SetLoadCommands(const MachO& mach_o, uint32_t count, uint32_t size,
 }
 
 }  // namespace
+
+SliceLayout SliceLayout::Unchanged(const MachO& mach_o,
+                                   uint64_t signature_offset) {
+  assert(signature_offset <= mach_o.raw().size());
+  SliceLayout layout;
+  layout.original_ = mach_o.raw();
+  layout.original_end_ = signature_offset;
+  layout.signature_offset_ = signature_offset;
+  layout.signature_size_ = mach_o.raw().size() - signature_offset;
+  return layout;
+}
 
 std::array<ByteView, 3> SliceLayout::Read(uint64_t offset,
                                           uint64_t size) const {
@@ -168,9 +181,9 @@ absl::StatusOr<SliceLayout> ReserveSignature(const MachO& mach_o,
     // and may overwrite the first of the code; that is not worth repeating.
     const uint64_t room_end = HeaderRoomEnd(mach_o);
     if (room_end < command_offset ||
-        room_end - command_offset < kSignatureCommandSize) {  // SP-4
-      return PlanError(
-          v1::REASON_NO_HEADER_ROOM,
+        room_end - command_offset < kSignatureCommandSize) {
+      return Fault(
+          "SP-4", v1::REASON_NO_HEADER_ROOM,
           absl::StrFormat(
               "the load command for a signature needs %d bytes; "
               "%d are free between the load commands and the code",
@@ -184,7 +197,7 @@ absl::StatusOr<SliceLayout> ReserveSignature(const MachO& mach_o,
                     mach_o.load_commands_size() + kSignatureCommandSize,
                     layout.header_);
   }
-  if (layout.size() > UINT32_MAX) return TooBig();  // SP-5
+  if (layout.size() > UINT32_MAX) return TooBig();
   ASSIGN_OR_RETURN(const MachO::Segment* linkedit,
                    FindLinkedit(mach_o, layout.signature_offset_));
 
@@ -204,7 +217,8 @@ absl::StatusOr<SliceLayout> ReserveSignature(const MachO& mach_o,
 
 absl::StatusOr<SliceLayout> RemoveSignature(const MachO& mach_o) {
   if (!mach_o.signature_command().has_value()) {
-    return PlanError(v1::REASON_NOT_SIGNED, "there is no signature to remove");
+    return Fault("SP-6", v1::REASON_NOT_SIGNED,
+                 "there is no signature to remove");
   }
   RETURN_IF_ERROR(CheckSignatureIsLast(mach_o));
   const MachO::SignatureCommand& command = *mach_o.signature_command();

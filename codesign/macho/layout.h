@@ -33,6 +33,10 @@ inline constexpr uint64_t kLinkeditAlignment = 0x4000;
 // original slice.
 class SliceLayout {
  public:
+  // The slice as it is, up to `signature_offset`, which must not be behind its
+  // end: for looking at an existing signature.
+  static SliceLayout Unchanged(const MachO& mach_o, uint64_t signature_offset);
+
   // Bytes that the signature covers (codeLimit): everything before it.
   uint64_t signature_offset() const { return signature_offset_; }
   // Bytes reserved; 0 after the signature has been removed.

@@ -37,19 +37,23 @@ std::string_view FieldName(ByteView field) {
   return AsText(field.first(static_cast<size_t>(nul - field.begin())));
 }
 
+absl::Status Fault(const char* rule, Reason reason, uint64_t offset,
+                   const std::string& message) {
+  return WithRule(ParseError(reason, offset, message), rule);
+}
+
 bool IsInside(uint64_t offset, uint64_t size, uint64_t limit) {
   return offset <= limit && size <= limit - offset;
 }
 
 absl::Status WrongSize(size_t offset, const char* command, size_t size) {
-  return ParseError(  // MO-4
-      v1::REASON_BAD_LOAD_COMMAND, offset,
-      absl::StrFormat("%s cannot have %d bytes", command, size));
+  return Fault("MO-4", v1::REASON_BAD_LOAD_COMMAND, offset,
+               absl::StrFormat("%s cannot have %d bytes", command, size));
 }
 
 absl::Status Twice(size_t offset, const char* command) {
-  return ParseError(v1::REASON_BAD_LOAD_COMMAND, offset,  // MO-5
-                    absl::StrFormat("%s appears twice", command));
+  return Fault("MO-5", v1::REASON_BAD_LOAD_COMMAND, offset,
+               absl::StrFormat("%s appears twice", command));
 }
 
 std::optional<Platform> VersionMinPlatform(uint32_t command) {
@@ -86,11 +90,9 @@ absl::StatusOr<MachO> MachO::Parse(ByteView slice) {
         v1::REASON_NOT_MACH_O, 0,
         absl::StrFormat("not a Mach-O: it has %d bytes", slice.size()));
   }
-  if (!mach_o.is_64_bit_ && magic != kMagic32 &&
-      swapped_magic != kMagic32) {  // MO-1
-    return ParseError(
-        v1::REASON_NOT_MACH_O, 0,
-        absl::StrFormat("not a Mach-O: it starts with %08x", magic));
+  if (!mach_o.is_64_bit_ && magic != kMagic32 && swapped_magic != kMagic32) {
+    return Fault("MO-1", v1::REASON_NOT_MACH_O, 0,
+                 absl::StrFormat("not a Mach-O: it starts with %08x", magic));
   }
 
   EndianReader in(slice, mach_o.byte_order_);
@@ -106,19 +108,19 @@ absl::StatusOr<MachO> MachO::Parse(ByteView slice) {
     return ParseError(v1::REASON_TRUNCATED, in.offset(),
                       "the Mach-O header is cut short");
   }
-  if (mach_o.load_commands_size_ > in.remaining_size()) {  // MO-2
-    return ParseError(
-        v1::REASON_TRUNCATED, 20,
+  if (mach_o.load_commands_size_ > in.remaining_size()) {
+    return Fault(
+        "MO-2", v1::REASON_TRUNCATED, 20,
         absl::StrFormat("%d bytes of load commands do not fit in "
                         "the %d bytes after the header",
                         mach_o.load_commands_size_, in.remaining_size()));
   }
   if (mach_o.load_command_count_ >
-      mach_o.load_commands_size_ / kLoadCommandSize) {  // MO-3
-    return ParseError(v1::REASON_BAD_LOAD_COMMAND, 16,
-                      absl::StrFormat("%d load commands do not fit in %d bytes",
-                                      mach_o.load_command_count_,
-                                      mach_o.load_commands_size_));
+      mach_o.load_commands_size_ / kLoadCommandSize) {
+    return Fault("MO-3", v1::REASON_BAD_LOAD_COMMAND, 16,
+                 absl::StrFormat("%d load commands do not fit in %d bytes",
+                                 mach_o.load_command_count_,
+                                 mach_o.load_commands_size_));
   }
 
   size_t offset = mach_o.header_size();
@@ -129,12 +131,11 @@ absl::StatusOr<MachO> MachO::Parse(ByteView slice) {
     const uint32_t command = command_in.U32();
     const uint32_t size = command_in.U32();
     if (!command_in.ok() || size < kLoadCommandSize || size % 4 != 0 ||
-        size > rest.size()) {  // MO-4
-      return ParseError(
-          v1::REASON_BAD_LOAD_COMMAND, offset,
-          absl::StrFormat("load command %d of %d cannot have %d bytes, %d left",
-                          i + 1, mach_o.load_command_count_, size,
-                          rest.size()));
+        size > rest.size()) {
+      return Fault("MO-4", v1::REASON_BAD_LOAD_COMMAND, offset,
+                   absl::StrFormat(
+                       "load command %d of %d cannot have %d bytes, %d left",
+                       i + 1, mach_o.load_command_count_, size, rest.size()));
     }
     RETURN_IF_ERROR(mach_o.ReadLoadCommand(command, offset, rest.first(size)));
     offset += size;
@@ -159,9 +160,9 @@ absl::Status MachO::ReadLoadCommand(uint32_t command, size_t offset,
       table.offset = in.U32();
       table.size = in.U32();
       if (!in.ok()) return WrongSize(offset, "LC_SYMTAB", bytes.size());
-      if (!IsInside(table.offset, table.size, raw_.size())) {  // MO-6
-        return ParseError(
-            v1::REASON_TRUNCATED, offset,
+      if (!IsInside(table.offset, table.size, raw_.size())) {
+        return Fault(
+            "MO-6", v1::REASON_TRUNCATED, offset,
             absl::StrFormat("the string table (%d bytes at %d) is not inside "
                             "the slice's %d bytes",
                             table.size, table.offset, raw_.size()));
@@ -184,18 +185,17 @@ absl::Status MachO::ReadLoadCommand(uint32_t command, size_t offset,
       if (!in.ok() || bytes.size() != 16) {
         return WrongSize(offset, "LC_CODE_SIGNATURE", bytes.size());
       }
-      if (!IsInside(signature.data_offset, signature.data_size,
-                    raw_.size())) {  // MO-7
-        return ParseError(
-            v1::REASON_TRUNCATED, offset,
+      if (!IsInside(signature.data_offset, signature.data_size, raw_.size())) {
+        return Fault(
+            "MO-7", v1::REASON_TRUNCATED, offset,
             absl::StrFormat("the code signature (%d bytes at %d) is not inside "
                             "the slice's %d bytes",
                             signature.data_size, signature.data_offset,
                             raw_.size()));
       }
-      if (signature.data_offset < load_commands_end()) {  // MO-8
-        return ParseError(
-            v1::REASON_BAD_LOAD_COMMAND, offset,
+      if (signature.data_offset < load_commands_end()) {
+        return Fault(
+            "MO-8", v1::REASON_BAD_LOAD_COMMAND, offset,
             absl::StrFormat("the code signature at %d overlaps the load "
                             "commands, which end at %d",
                             signature.data_offset, load_commands_end()));
@@ -267,19 +267,18 @@ absl::Status MachO::ReadSegment(bool is_64_bit, size_t offset, ByteView bytes) {
     return WrongSize(offset, is_64_bit ? "LC_SEGMENT_64" : "LC_SEGMENT",
                      bytes.size());
   }
-  if (!IsInside(segment.file_offset, segment.file_size,
-                raw_.size())) {  // MO-9
-    return ParseError(
-        v1::REASON_TRUNCATED, offset,
+  if (!IsInside(segment.file_offset, segment.file_size, raw_.size())) {
+    return Fault(
+        "MO-9", v1::REASON_TRUNCATED, offset,
         absl::StrFormat("segment %s (%d bytes at %d) is not inside the slice's "
                         "%d bytes",
                         std::string(segment.name), segment.file_size,
                         segment.file_offset, raw_.size()));
   }
   const size_t section_size = is_64_bit ? 80 : 68;
-  if (segment.section_count > in.remaining_size() / section_size) {  // MO-10
-    return ParseError(
-        v1::REASON_BAD_SEGMENT, offset,
+  if (segment.section_count > in.remaining_size() / section_size) {
+    return Fault(
+        "MO-10", v1::REASON_BAD_SEGMENT, offset,
         absl::StrFormat("segment %s: %d sections do not fit in %d bytes",
                         std::string(segment.name), segment.section_count,
                         in.remaining_size()));
@@ -298,9 +297,9 @@ absl::Status MachO::ReadSegment(bool is_64_bit, size_t offset, ByteView bytes) {
     if (segment_name == "__TEXT" && section_name == "__info_plist" &&
         !info_plist_.has_value() && type != kZeroFill && type != kGbZeroFill &&
         type != kThreadZeroFill) {
-      if (!IsInside(section_offset, section_bytes, raw_.size())) {  // MO-11
-        return ParseError(
-            v1::REASON_BAD_SEGMENT, offset,
+      if (!IsInside(section_offset, section_bytes, raw_.size())) {
+        return Fault(
+            "MO-11", v1::REASON_BAD_SEGMENT, offset,
             absl::StrFormat("section __TEXT,__info_plist (%d bytes at %d) is "
                             "not inside the slice's %d bytes",
                             section_bytes, section_offset, raw_.size()));

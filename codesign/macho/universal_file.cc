@@ -36,6 +36,11 @@ FatArch ReadFatArch(EndianReader& in) {
   return arch;
 }
 
+absl::Status Fault(const char* rule, Reason reason, uint64_t offset,
+                   const std::string& message) {
+  return WithRule(ParseError(reason, offset, message), rule);
+}
+
 uint32_t ReadMagic(ByteView file) { return BigEndianReader(file).U32(); }
 
 absl::Status Unexpected(const std::string& message) {
@@ -68,10 +73,10 @@ absl::StatusOr<UniversalFile> UniversalFile::Parse(ByteView file) {
   universal.raw_ = file;
   switch (ReadMagic(file)) {
     case kFat64Magic:
-    case kFat64MagicSwapped:  // UF-1
-      return ParseError(v1::REASON_BAD_FAT_HEADER, 0,
-                        "a universal file with a 64-bit header: neither macOS "
-                        "nor Apple's codesign reads it");
+    case kFat64MagicSwapped:
+      return Fault("UF-1", v1::REASON_BAD_FAT_HEADER, 0,
+                   "a universal file with a 64-bit header: neither macOS "
+                   "nor Apple's codesign reads it");
     case kFatMagic:
     case kFatMagicSwapped:
       universal.is_universal_ = true;
@@ -97,11 +102,10 @@ absl::Status UniversalFile::ReadFatHeader() {
     return ParseError(v1::REASON_TRUNCATED, in.offset(),
                       "the fat header is cut short");
   }
-  if (stored_slice_count_ == 0 ||
-      stored_slice_count_ > kMaxSliceCount) {  // UF-2
-    return ParseError(v1::REASON_BAD_FAT_HEADER, 4,
-                      absl::StrFormat("%d slices; a universal file has 1 to %d",
-                                      stored_slice_count_, kMaxSliceCount));
+  if (stored_slice_count_ == 0 || stored_slice_count_ > kMaxSliceCount) {
+    return Fault("UF-2", v1::REASON_BAD_FAT_HEADER, 4,
+                 absl::StrFormat("%d slices; a universal file has 1 to %d",
+                                 stored_slice_count_, kMaxSliceCount));
   }
   std::vector<FatArch> archs;
   uint32_t first_offset = UINT32_MAX;
@@ -129,29 +133,27 @@ absl::Status UniversalFile::ReadFatHeader() {
   for (size_t i = 0; i < archs.size(); ++i) {
     const FatArch& arch = archs[i];
     const std::string name = arch.architecture.Name();
-    if (arch.offset > raw_.size() ||
-        arch.size > raw_.size() - arch.offset) {  // UF-3
+    if (arch.offset > raw_.size() || arch.size > raw_.size() - arch.offset) {
       return WithSubject(
-          ParseError(
-              v1::REASON_TRUNCATED, arch.entry_offset,
-              absl::StrFormat("slice %s (%d bytes at %d) is not inside "
-                              "the file's %d bytes",
-                              name, arch.size, arch.offset, raw_.size())),
+          Fault("UF-3", v1::REASON_TRUNCATED, arch.entry_offset,
+                absl::StrFormat("slice %s (%d bytes at %d) is not inside "
+                                "the file's %d bytes",
+                                name, arch.size, arch.offset, raw_.size())),
           name);
     }
-    if (arch.align_log2 > kMaxAlignLog2) {  // UF-4
+    if (arch.align_log2 > kMaxAlignLog2) {
       return WithSubject(
-          ParseError(v1::REASON_BAD_FAT_HEADER, arch.entry_offset + 16,
-                     absl::StrFormat("slice %s cannot be aligned to 2^%d", name,
-                                     arch.align_log2)),
+          Fault("UF-4", v1::REASON_BAD_FAT_HEADER, arch.entry_offset + 16,
+                absl::StrFormat("slice %s cannot be aligned to 2^%d", name,
+                                arch.align_log2)),
           name);
     }
-    if (arch.offset < fat_header_end_) {  // UF-5
+    if (arch.offset < fat_header_end_) {
       return WithSubject(
-          ParseError(v1::REASON_OVERLAPPING_RANGES, arch.entry_offset,
-                     absl::StrFormat("slice %s at %d overlaps the fat header, "
-                                     "which ends at %d",
-                                     name, arch.offset, fat_header_end_)),
+          Fault("UF-5", v1::REASON_OVERLAPPING_RANGES, arch.entry_offset,
+                absl::StrFormat("slice %s at %d overlaps the fat header, "
+                                "which ends at %d",
+                                name, arch.offset, fat_header_end_)),
           name);
     }
     for (size_t j = 0; j < i; ++j) {
@@ -159,18 +161,17 @@ absl::Status UniversalFile::ReadFatHeader() {
       const bool apart = arch.offset >= other.offset
                              ? arch.offset - other.offset >= other.size
                              : other.offset - arch.offset >= arch.size;
-      if (!apart || arch.offset == other.offset) {  // UF-6
+      if (!apart || arch.offset == other.offset) {
         return WithSubject(
-            ParseError(v1::REASON_OVERLAPPING_RANGES, arch.entry_offset,
-                       absl::StrFormat("slices %s and %s overlap",
-                                       other.architecture.Name(), name)),
+            Fault("UF-6", v1::REASON_OVERLAPPING_RANGES, arch.entry_offset,
+                  absl::StrFormat("slices %s and %s overlap",
+                                  other.architecture.Name(), name)),
             name);
       }
-      if (arch.architecture == other.architecture) {  // UF-7
-        return WithSubject(
-            ParseError(v1::REASON_BAD_FAT_HEADER, arch.entry_offset,
-                       "two slices are " + name),
-            name);
+      if (arch.architecture == other.architecture) {
+        return WithSubject(Fault("UF-7", v1::REASON_BAD_FAT_HEADER,
+                                 arch.entry_offset, "two slices are " + name),
+                           name);
       }
     }
     absl::StatusOr<MachO> mach_o =
@@ -178,12 +179,11 @@ absl::Status UniversalFile::ReadFatHeader() {
     if (!mach_o.ok()) {
       return WithSubject(WithOffsetBase(mach_o.status(), arch.offset), name);
     }
-    if (mach_o->architecture().cpu_type !=
-        arch.architecture.cpu_type) {  // UF-8
+    if (mach_o->architecture().cpu_type != arch.architecture.cpu_type) {
       return WithSubject(
-          ParseError(v1::REASON_BAD_FAT_HEADER, arch.entry_offset,
-                     absl::StrFormat("slice %s is %s inside", name,
-                                     mach_o->architecture().Name())),
+          Fault("UF-8", v1::REASON_BAD_FAT_HEADER, arch.entry_offset,
+                absl::StrFormat("slice %s is %s inside", name,
+                                mach_o->architecture().Name())),
           name);
     }
     slices_.push_back({.offset = arch.offset,

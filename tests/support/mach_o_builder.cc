@@ -175,9 +175,11 @@ Bytes BuildMachO(const MachODescription& d) {
   if (d.is_64_bit) out.U32(0);
   out.Raw(commands.bytes());
   out.ResizeTo(places.code);
-  for (size_t i = 0; i < d.code_size; ++i) {
-    out.Raw(Bytes{static_cast<uint8_t>(i * 7 + 1)});
+  Bytes code(d.code_size);
+  for (size_t i = 0; i < code.size(); ++i) {
+    code[i] = static_cast<uint8_t>(i * 7 + 1);
   }
+  out.Raw(code);
   out.Raw(AsBytes(d.info_plist));
   out.ResizeTo(places.strings);
   out.Raw(Bytes(d.string_table_size, 's'));

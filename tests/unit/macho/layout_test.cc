@@ -215,7 +215,7 @@ TEST(RemoveSignatureTest, LaterCommandsMoveDown) {
               ::testing::Each(0));
 }
 
-TEST(RemoveSignatureTest, NothingToRemove) {
+TEST(RemoveSignatureTest, SP6_NothingToRemove) {
   const Bytes original = BuildMachO();
   EXPECT_THAT(RemoveSignature(*MachO::Parse(original)),
               HasReason(v1::REASON_NOT_SIGNED));

@@ -1,6 +1,7 @@
 #include "codesign/macho/mach_o.h"
 
 #include "codesign/base/digest.h"
+#include "codesign/base/error.h"
 #include "tests/support/mach_o_builder.h"
 #include "tests/support/status_matchers.h"
 
@@ -148,6 +149,12 @@ TEST(MachOTest, SurvivesLargestNumberInEveryField) {
 // Offsets in BuildMachO({}): header 32, __TEXT at 32 (152 bytes, its section
 // at 104), __LINKEDIT at 184 (72), LC_SYMTAB at 256 (24), LC_BUILD_VERSION at
 // 280 (24), LC_CODE_SIGNATURE at 304 (16), end 320.
+// "MO-4" of "MO4_CommandTooLong".
+std::string RuleOf(const std::string& name) {
+  const std::string id = name.substr(0, name.find('_'));
+  return id.substr(0, 2) + "-" + id.substr(2);
+}
+
 struct RuleCase {
   const char* rule;
   size_t offset;
@@ -164,7 +171,9 @@ TEST_P(MachORuleTest, OneBadFieldIsReportedByReason) {
   Bytes slice = BuildMachO(description);
   ASSERT_EQ(MachO::Parse(slice)->load_commands_end(), 320u);
   StoreU32(slice, GetParam().offset, GetParam().value, ByteOrder::kLittle);
-  EXPECT_THAT(MachO::Parse(slice), HasReason(GetParam().reason));
+  const auto result = MachO::Parse(slice);
+  ASSERT_THAT(result, HasReason(GetParam().reason));
+  EXPECT_EQ(GetErrorDetail(result.status())->rule(), RuleOf(GetParam().rule));
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -177,7 +186,8 @@ INSTANTIATE_TEST_SUITE_P(
         RuleCase{"MO4_CommandTooShort", 36, 4, v1::REASON_BAD_LOAD_COMMAND},
         RuleCase{"MO4_CommandUnaligned", 36, 150, v1::REASON_BAD_LOAD_COMMAND},
         RuleCase{"MO4_SegmentTooShort", 36, 68, v1::REASON_BAD_LOAD_COMMAND},
-        RuleCase{"MO5_SecondSignature", 280, 0x1d, v1::REASON_BAD_LOAD_COMMAND},
+        RuleCase{"MO4_SignatureTooLong", 280, 0x1d,
+                 v1::REASON_BAD_LOAD_COMMAND},
         RuleCase{"MO5_SecondSymtab", 280, 0x2, v1::REASON_BAD_LOAD_COMMAND},
         RuleCase{"MO6_StringTable", 272, 100000, v1::REASON_TRUNCATED},
         RuleCase{"MO7_SignatureOffset", 312, 100000, v1::REASON_TRUNCATED},
@@ -188,6 +198,19 @@ INSTANTIATE_TEST_SUITE_P(
         RuleCase{"MO9_SegmentSize", 236, 1, v1::REASON_TRUNCATED},
         RuleCase{"MO10_SectionCount", 96, 2, v1::REASON_BAD_SEGMENT}),
     [](const auto& each) { return std::string(each.param.rule); });
+
+TEST(MachOTest, MO5_SecondSignature) {
+  MachODescription description;
+  description.signature = Bytes(48, 0xcd);
+  description.signature_command_first = true;
+  description.version_min = description.build_version;  // also 16 bytes
+  Bytes slice = BuildMachO(description);
+  const size_t last_command = MachO::Parse(slice)->load_commands_end() - 16;
+  StoreU32(slice, last_command, 0x1d, ByteOrder::kLittle);
+  const auto result = MachO::Parse(slice);
+  ASSERT_THAT(result, HasReason(v1::REASON_BAD_LOAD_COMMAND));
+  EXPECT_EQ(GetErrorDetail(result.status())->rule(), "MO-5");
+}
 
 TEST(MachOTest, MO11_InfoPlistOutsideSlice) {
   MachODescription description;

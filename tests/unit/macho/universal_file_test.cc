@@ -100,6 +100,12 @@ TEST(UniversalFileTest, SurvivesLargestNumberInEveryField) {
 }
 
 // Entry i begins at 8 + 20 * i: cputype, cpusubtype, offset, size, align.
+// "MO-4" of "MO4_CommandTooLong".
+std::string RuleOf(const std::string& name) {
+  const std::string id = name.substr(0, name.find('_'));
+  return id.substr(0, 2) + "-" + id.substr(2);
+}
+
 struct RuleCase {
   const char* rule;
   size_t offset;
@@ -112,7 +118,9 @@ class UniversalRuleTest : public ::testing::TestWithParam<RuleCase> {};
 TEST_P(UniversalRuleTest, OneBadFieldIsReportedByReason) {
   Bytes file = BuildUniversal(ThreeSlices());
   StoreU32(file, GetParam().offset, GetParam().value, ByteOrder::kBig);
-  EXPECT_THAT(UniversalFile::Parse(file), HasReason(GetParam().reason));
+  const auto result = UniversalFile::Parse(file);
+  ASSERT_THAT(result, HasReason(GetParam().reason));
+  EXPECT_EQ(GetErrorDetail(result.status())->rule(), RuleOf(GetParam().rule));
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -128,7 +136,7 @@ INSTANTIATE_TEST_SUITE_P(
         RuleCase{"UF6_Overlap", 36, 0x1001, v1::REASON_OVERLAPPING_RANGES},
         RuleCase{"UF7_TwoAlike", 32, 0, v1::REASON_BAD_FAT_HEADER},
         RuleCase{"UF8_OtherCpu", 8, 18, v1::REASON_BAD_FAT_HEADER},
-        RuleCase{"SliceIsNoMachO", 0x1000, 0, v1::REASON_NOT_MACH_O}),
+        RuleCase{"MO1_SliceIsNoMachO", 0x1000, 0, v1::REASON_NOT_MACH_O}),
     [](const auto& each) { return std::string(each.param.rule); });
 
 TEST(UniversalFileTest, FaultInSliceIsNamedAndPlacedInFile) {

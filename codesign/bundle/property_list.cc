@@ -1,0 +1,425 @@
+#include "codesign/bundle/property_list.h"
+
+#include <plist/plist.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "codesign/base/endian.h"
+#include "codesign/base/error.h"
+
+namespace codeseal {
+namespace {
+
+constexpr size_t kMaxDataLineSize = 76;  // characters, of which 8 for each tab
+constexpr size_t kMaxDataIndent = 8;
+
+absl::Status BadPlist(uint64_t byte_offset, std::string_view what) {
+  return ParseError(v1::REASON_BAD_PLIST, byte_offset, what);
+}
+
+// --- Reading: limits, checked before libplist builds anything ---------------
+
+// Follows the nesting of elements; leaves syntax to the parser.
+absl::Status CheckXmlDepth(std::string_view text) {
+  int depth = 0;
+  size_t at = 0;
+  while ((at = text.find('<', at)) != std::string_view::npos) {
+    const std::string_view rest = text.substr(at);
+    std::string_view end = ">";
+    if (rest.starts_with("<!--")) {
+      end = "-->";
+    } else if (rest.starts_with("<![CDATA[")) {
+      end = "]]>";
+    }
+    const size_t close = rest.find(end);
+    if (close == std::string_view::npos) {
+      return BadPlist(at, "an element does not end");
+    }
+    const bool is_element = rest[1] != '!' && rest[1] != '?';
+    if (rest[1] == '/') {
+      --depth;
+    } else if (is_element && rest[close - 1] != '/') {
+      if (++depth > kMaxPlistDepth) {
+        return BadPlist(at, "the property list is nested too deep");
+      }
+    }
+    at += close + end.size();
+  }
+  return absl::OkStatus();
+}
+
+// Walks the object graph of a binary property list. An object that is referred
+// to twice is built twice, so that a small file can ask for endless values.
+class BinaryPlistLimits {
+ public:
+  explicit BinaryPlistLimits(ByteView bytes) : bytes_(bytes) {}
+
+  absl::Status Check() {
+    if (bytes_.size() < kHeaderSize + kTrailerSize) {
+      return BadPlist(0, "the binary property list is cut short");
+    }
+    const size_t trailer_offset = bytes_.size() - kTrailerSize;
+    BigEndianReader trailer(bytes_.subspan(trailer_offset));
+    trailer.Skip(6);  // unused, sort version
+    offset_size_ = trailer.U8();
+    reference_size_ = trailer.U8();
+    const uint64_t object_count = trailer.U64();
+    const uint64_t top = trailer.U64();
+    const uint64_t table_offset = trailer.U64();
+    if (offset_size_ == 0 || offset_size_ > 8 || reference_size_ == 0 ||
+        reference_size_ > 8 || table_offset < kHeaderSize ||
+        table_offset > trailer_offset ||
+        (trailer_offset - table_offset) / offset_size_ < object_count ||
+        top >= object_count) {
+      return BadPlist(trailer_offset, "the trailer does not fit the file");
+    }
+    table_offset_ = table_offset;
+    objects_.resize(object_count);
+    return Visit(top, 1);
+  }
+
+ private:
+  static constexpr size_t kHeaderSize = 8;
+  static constexpr size_t kTrailerSize = 32;
+  static constexpr uint64_t kMaxValueCount = 1'000'000;
+
+  struct Object {
+    uint64_t value_count = 0;  // with all below; 0: not visited
+    int height = 0;
+  };
+
+  // `size` is at most 8; the range must be inside the file.
+  uint64_t Integer(uint64_t offset, size_t size) const {
+    uint64_t value = 0;
+    for (size_t i = 0; i < size; ++i) value = value << 8 | bytes_[offset + i];
+    return value;
+  }
+
+  absl::Status Visit(uint64_t index, int depth) {
+    Object& object = objects_[index];
+    if (object.value_count == 0) {
+      if (depth > kMaxPlistDepth) {  // also ends every cycle
+        return BadPlist(0, "the property list is nested too deep");
+      }
+      RETURN_IF_ERROR(VisitFirst(index, depth));
+    }
+    if (object.height > kMaxPlistDepth - depth + 1) {
+      return BadPlist(0, "the property list is nested too deep");
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status VisitFirst(uint64_t index, int depth) {
+    uint64_t at = Integer(table_offset_ + index * offset_size_, offset_size_);
+    const uint64_t end = table_offset_;
+    if (at < kHeaderSize || at >= end) {
+      return BadPlist(table_offset_ + index * offset_size_,
+                      "an object lies outside the file");
+    }
+    const uint8_t marker = bytes_[at];
+    const uint64_t start = at++;
+    uint64_t value_count = 1;
+    int height = 1;
+    const bool is_dict = marker >> 4 == 0xd;
+    if (is_dict || marker >> 4 == 0xa || marker >> 4 == 0xc) {
+      uint64_t count = marker & 0xf;
+      if (count == 0xf) {
+        if (at >= end || bytes_[at] >> 4 != 1) {
+          return BadPlist(start, "a count is no integer");
+        }
+        const size_t size = size_t{1} << (bytes_[at] & 0xf);
+        if (size > 8 || size > end - at - 1) {
+          return BadPlist(start, "a count does not fit");
+        }
+        count = Integer(at + 1, size);
+        at += 1 + size;
+      }
+      if ((end - at) / reference_size_ / (is_dict ? 2 : 1) < count) {
+        return BadPlist(start, "a collection does not fit in the file");
+      }
+      if (is_dict) count *= 2;
+      for (uint64_t i = 0; i < count; ++i) {
+        const uint64_t child =
+            Integer(at + i * reference_size_, reference_size_);
+        if (child >= objects_.size()) {
+          return BadPlist(start, "a reference names no object");
+        }
+        RETURN_IF_ERROR(Visit(child, depth + 1));
+        value_count += objects_[child].value_count;
+        height = std::max(height, objects_[child].height + 1);
+        if (value_count > kMaxValueCount) {
+          return BadPlist(start, "the property list has too many values");
+        }
+      }
+    }
+    objects_[index] = {value_count, height};
+    return absl::OkStatus();
+  }
+
+  ByteView bytes_;
+  std::vector<Object> objects_;
+  uint64_t table_offset_ = 0;  // bytes from the file's start
+  size_t offset_size_ = 0;
+  size_t reference_size_ = 0;
+};
+
+// --- Reading: libplist's tree to values -------------------------------------
+
+struct PlistFree {
+  void operator()(void* node) const { plist_free(node); }
+};
+using PlistNode = std::unique_ptr<void, PlistFree>;
+
+struct MemoryFree {
+  void operator()(void* memory) const { std::free(memory); }
+};
+
+// Depth was limited before. `node` is not owned.
+absl::StatusOr<PlistValue> ToValue(plist_t node) {
+  switch (plist_get_node_type(node)) {
+    case PLIST_BOOLEAN: {
+      uint8_t value = 0;
+      plist_get_bool_val(node, &value);
+      return PlistValue{value != 0};
+    }
+    case PLIST_UINT: {
+      uint64_t value = 0;
+      plist_get_uint_val(node, &value);
+      return PlistValue{static_cast<int64_t>(value)};
+    }
+    case PLIST_REAL: {
+      double value = 0;
+      plist_get_real_val(node, &value);
+      return PlistValue{value};
+    }
+    case PLIST_STRING: {
+      uint64_t size = 0;
+      const char* text = plist_get_string_ptr(node, &size);
+      if (text == nullptr) return PlistValue{std::string()};
+      return PlistValue{std::string(text, size)};
+    }
+    case PLIST_DATA: {
+      uint64_t size = 0;
+      const char* data = plist_get_data_ptr(node, &size);
+      if (data == nullptr) return PlistValue{Bytes()};
+      return PlistValue{ToBytes(std::string_view(data, size))};
+    }
+    case PLIST_DATE: {
+      int32_t seconds = 0;  // since 2001-01-01
+      int32_t microseconds = 0;
+      plist_get_date_val(node, &seconds, &microseconds);
+      return PlistValue{absl::FromUnixSeconds(978'307'200) +
+                        absl::Seconds(seconds) +
+                        absl::Microseconds(microseconds)};
+    }
+    case PLIST_ARRAY: {
+      PlistArray array;
+      const uint32_t count = plist_array_get_size(node);
+      array.reserve(count);
+      plist_array_iter raw_iterator = nullptr;
+      plist_array_new_iter(node, &raw_iterator);
+      const std::unique_ptr<void, MemoryFree> iterator(raw_iterator);
+      for (uint32_t i = 0; i < count; ++i) {
+        plist_t item = nullptr;
+        plist_array_next_item(node, iterator.get(), &item);
+        ASSIGN_OR_RETURN(PlistValue value, ToValue(item));
+        array.push_back(std::move(value));
+      }
+      return PlistValue{std::move(array)};
+    }
+    case PLIST_DICT: {
+      PlistDict dict;
+      plist_dict_iter raw_iterator = nullptr;
+      plist_dict_new_iter(node, &raw_iterator);
+      const std::unique_ptr<void, MemoryFree> iterator(raw_iterator);
+      while (true) {
+        char* raw_key = nullptr;
+        plist_t item = nullptr;
+        plist_dict_next_item(node, iterator.get(), &raw_key, &item);
+        const std::unique_ptr<char, MemoryFree> key(raw_key);
+        if (item == nullptr || key == nullptr) break;
+        ASSIGN_OR_RETURN(PlistValue value, ToValue(item));
+        dict.insert_or_assign(key.get(), std::move(value));
+      }
+      return PlistValue{std::move(dict)};
+    }
+    case PLIST_KEY:
+    case PLIST_UID:
+    case PLIST_NONE:
+      break;
+  }
+  return BadPlist(0, "the property list has a value of unknown type");
+}
+
+// --- Writing
+// ------------------------------------------------------------------
+
+class XmlPlistWriter {
+ public:
+  std::string Write(const PlistDict& dict) && {
+    out_ =
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+        "<!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" "
+        "\"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n"
+        "<plist version=\"1.0\">\n";
+    Put(dict, 0);
+    out_ += "</plist>\n";
+    return std::move(out_);
+  }
+
+ private:
+  void Indent(size_t indent) { out_.append(indent, '\t'); }
+
+  void PutLine(size_t indent, std::string_view line) {
+    Indent(indent);
+    out_.append(line).append("\n");
+  }
+
+  void PutEscaped(std::string_view text) {
+    for (const char each : text) {
+      if (each == '&') {
+        out_ += "&amp;";
+      } else if (each == '<') {
+        out_ += "&lt;";
+      } else if (each == '>') {
+        out_ += "&gt;";
+      } else {
+        out_ += each;
+      }
+    }
+  }
+
+  void PutText(std::string_view element, std::string_view text, size_t indent) {
+    Indent(indent);
+    out_.append("<").append(element).append(">");
+    PutEscaped(text);
+    out_.append("</").append(element).append(">\n");
+  }
+
+  void Put(const PlistDict& dict, size_t indent) {
+    if (dict.empty()) return PutLine(indent, "<dict/>");
+    PutLine(indent, "<dict>");
+    for (const auto& [key, value] : dict) {
+      PutText("key", key, indent + 1);
+      PutValue(value, indent + 1);
+    }
+    PutLine(indent, "</dict>");
+  }
+
+  void Put(const PlistArray& array, size_t indent) {
+    if (array.empty()) return PutLine(indent, "<array/>");
+    PutLine(indent, "<array>");
+    for (const PlistValue& value : array) PutValue(value, indent + 1);
+    PutLine(indent, "</array>");
+  }
+
+  void Put(const Bytes& data, size_t indent) {
+    static constexpr char kDigits[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const size_t line_size =
+        kMaxDataLineSize - 8 * std::min(indent, kMaxDataIndent);
+    PutLine(indent, "<data>");
+    std::string line;
+    for (size_t i = 0; i < data.size(); i += 3) {
+      const size_t size = std::min<size_t>(3, data.size() - i);
+      uint32_t group = 0;
+      for (size_t j = 0; j < 3; ++j) {
+        group = group << 8 | (j < size ? data[i + j] : 0u);
+      }
+      for (size_t j = 0; j < 4; ++j) {
+        line += j <= size ? kDigits[group >> (18 - 6 * j) & 0x3f] : '=';
+      }
+      if (line.size() >= line_size) {
+        PutLine(indent, line);
+        line.clear();
+      }
+    }
+    if (!line.empty()) PutLine(indent, line);
+    PutLine(indent, "</data>");
+  }
+
+  void Put(bool value, size_t indent) {
+    PutLine(indent, value ? "<true/>" : "<false/>");
+  }
+  void Put(int64_t value, size_t indent) {
+    PutText("integer", absl::StrCat(value), indent);
+  }
+  void Put(double value, size_t indent) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.17g", value);
+    PutText("real", value == 0 ? "0.0" : text, indent);
+  }
+  void Put(const std::string& value, size_t indent) {
+    PutText("string", value, indent);
+  }
+  void Put(absl::Time value, size_t indent) {
+    PutText("date",
+            absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", value, absl::UTCTimeZone()),
+            indent);
+  }
+
+  void PutValue(const PlistValue& value, size_t indent) {
+    std::visit([&](const auto& each) { Put(each, indent); }, value.value);
+  }
+
+  std::string out_;
+};
+
+}  // namespace
+
+bool PlistKeyLess::operator()(std::string_view a, std::string_view b) const {
+  const auto [in_a, in_b] =
+      std::mismatch(a.begin(), a.end(), b.begin(), b.end());
+  if (in_a == a.end() || in_b == b.end()) return in_b != b.end();
+  const auto unit_a = static_cast<uint8_t>(*in_a);
+  const auto unit_b = static_cast<uint8_t>(*in_b);
+  // A first byte of 0xf0 and above becomes a surrogate, below 0xe000.
+  const bool is_surrogate_a = unit_a >= 0xf0;
+  const bool is_surrogate_b = unit_b >= 0xf0;
+  if (is_surrogate_a && !is_surrogate_b) return unit_b >= 0xee;
+  if (is_surrogate_b && !is_surrogate_a) return unit_a < 0xee;
+  return unit_a < unit_b;
+}
+
+absl::StatusOr<PlistValue> ParsePlist(ByteView bytes) {
+  if (bytes.size() > kMaxPlistSize) {
+    return BadPlist(0, "the property list is too large");
+  }
+  std::string_view text = AsText(bytes);
+  plist_t raw_node = nullptr;
+  if (text.starts_with("bplist00")) {
+    RETURN_IF_ERROR(BinaryPlistLimits(bytes).Check());
+    plist_from_bin(text.data(), static_cast<uint32_t>(text.size()), &raw_node);
+  } else {
+    if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
+    const size_t first = text.find_first_not_of(" \t\r\n");
+    if (first == std::string_view::npos || text[first] != '<') {
+      return BadPlist(0, "this is neither an XML nor a binary property list");
+    }
+    RETURN_IF_ERROR(CheckXmlDepth(text));
+    plist_from_xml(text.data(), static_cast<uint32_t>(text.size()), &raw_node);
+  }
+  const PlistNode node(raw_node);
+  if (node == nullptr) return BadPlist(0, "the property list is malformed");
+  return ToValue(node.get());
+}
+
+absl::StatusOr<PlistDict> ParsePlistDict(ByteView bytes) {
+  ASSIGN_OR_RETURN(PlistValue value, ParsePlist(bytes));
+  auto* dict = std::get_if<PlistDict>(&value.value);
+  if (dict == nullptr) {
+    return BadPlist(0, "the top of the property list is no dictionary");
+  }
+  return std::move(*dict);
+}
+
+std::string BuildXmlPlist(const PlistDict& dict) {
+  return XmlPlistWriter().Write(dict);
+}
+
+}  // namespace codeseal

@@ -1,0 +1,51 @@
+// Whether a certificate chain may sign code, and when a timestamp authority
+// says that it did.
+//
+//   CMS -> certificates -> BuildChain -> [trust, timestamp] -> verdict
+//
+// Spec: RFC 5280 section 6; RFC 3161; Apple's code signing policy, which asks
+//       less than browsers do: marker extensions of Apple's are critical and
+//       unknown to everyone else, so criticality is ignored.
+
+#ifndef CODESEAL_CODESIGN_CMS_TRUST_H_
+#define CODESEAL_CODESIGN_CMS_TRUST_H_
+
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "codesign/base/bytes.h"
+#include "codesign/cms/certificate.h"
+
+namespace codeseal {
+
+// Checks signatures, CA constraints and path length of a chain as BuildChain()
+// makes it, and that its leaf may sign code. Not checked: dates, revocation,
+// and whether anybody trusts the root.
+// Errors: FAILED_PRECONDITION REASON_CHAIN_NOT_TRUSTED.
+absl::Status CheckCodeSigningChain(std::span<const Certificate> chain);
+
+// Every certificate is valid at `at`.
+// Errors: FAILED_PRECONDITION REASON_CERTIFICATE_EXPIRED, also for one that is
+// not yet valid.
+absl::Status CheckValidityDates(std::span<const Certificate> chain,
+                                absl::Time at);
+
+struct Timestamp {
+  absl::Time time;                 // what the authority says, whole seconds
+  std::vector<Certificate> chain;  // the authority's: leaf first, root last
+};
+
+// Verifies an RFC 3161 token over `stamped`: its signature, its imprint of
+// `stamped`, and its signer's chain, purpose and dates at the token's own
+// time. The chain ends in a self-signed certificate of the token or of
+// `candidates`; whether that one is trusted is left to the caller.
+// Errors: FAILED_PRECONDITION REASON_BAD_TIMESTAMP.
+absl::StatusOr<Timestamp> VerifyTimestampToken(
+    ByteView token, ByteView stamped, std::span<const Certificate> candidates);
+
+}  // namespace codeseal
+
+#endif  // CODESEAL_CODESIGN_CMS_TRUST_H_

@@ -1,0 +1,270 @@
+#include "codesign/bundle/property_list.h"
+
+#include <limits>
+
+#include "tests/support/status_matchers.h"
+
+namespace codeseal {
+namespace {
+
+using ::codeseal::testing::HasMessage;
+using ::codeseal::testing::HasReason;
+using ::codeseal::testing::IsOk;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr std::string_view kHead =
+    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+    "<!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" "
+    "\"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n"
+    "<plist version=\"1.0\">\n";
+
+std::string Document(std::string_view body) {
+  return std::string(kHead).append(body).append("</plist>\n");
+}
+
+PlistValue Text(std::string text) { return PlistValue{std::move(text)}; }
+
+Bytes Filled(size_t size) { return Bytes(size, 0xff); }
+
+TEST(PropertyListTest, WritesWhatCoreFoundationWrites) {
+  PlistDict dict;
+  dict["array"] = PlistValue{PlistArray{Text("a<b>&\"c'"), PlistValue{true}}};
+  dict["date"] = PlistValue{absl::FromUnixSeconds(1'580'376'563)};
+  dict["empty"] = PlistValue{PlistDict()};
+  dict["integer"] = PlistValue{int64_t{-5}};
+  dict["none"] = PlistValue{PlistArray()};
+  dict["real"] = PlistValue{1000.0};
+  dict["third"] = PlistValue{1.0 / 3};
+  dict["zero"] = PlistValue{0.0};
+  EXPECT_EQ(BuildXmlPlist(dict),
+            Document("<dict>\n"
+                     "\t<key>array</key>\n"
+                     "\t<array>\n"
+                     "\t\t<string>a&lt;b&gt;&amp;\"c'</string>\n"
+                     "\t\t<true/>\n"
+                     "\t</array>\n"
+                     "\t<key>date</key>\n"
+                     "\t<date>2020-01-30T09:29:23Z</date>\n"
+                     "\t<key>empty</key>\n"
+                     "\t<dict/>\n"
+                     "\t<key>integer</key>\n"
+                     "\t<integer>-5</integer>\n"
+                     "\t<key>none</key>\n"
+                     "\t<array/>\n"
+                     "\t<key>real</key>\n"
+                     "\t<real>1000</real>\n"
+                     "\t<key>third</key>\n"
+                     "\t<real>0.33333333333333331</real>\n"
+                     "\t<key>zero</key>\n"
+                     "\t<real>0.0</real>\n"
+                     "</dict>\n"));
+}
+
+// 76 characters less eight for each tab: at two tabs 60, at three 52.
+TEST(PropertyListTest, BreaksDataByItsIndent) {
+  PlistDict inner;
+  inner["d"] = PlistValue{Filled(39)};  // exactly 52 digits
+  PlistDict outer;
+  outer["inner"] = PlistValue{inner};
+  outer["short"] = PlistValue{Bytes{1}};
+  PlistDict dict;
+  dict["outer"] = PlistValue{outer};
+  dict["long"] = PlistValue{Filled(52)};  // 72 digits, then one byte
+  dict["nothing"] = PlistValue{Bytes()};
+  EXPECT_EQ(BuildXmlPlist(dict),
+            Document("<dict>\n\t<key>long</key>\n\t<data>\n\t" +
+                     std::string(68, '/') +
+                     "\n\t/w==\n\t</data>\n"
+                     "\t<key>nothing</key>\n\t<data>\n\t</data>\n"
+                     "\t<key>outer</key>\n\t<dict>\n"
+                     "\t\t<key>inner</key>\n\t\t<dict>\n"
+                     "\t\t\t<key>d</key>\n\t\t\t<data>\n\t\t\t" +
+                     std::string(52, '/') +
+                     "\n\t\t\t</data>\n\t\t</dict>\n"
+                     "\t\t<key>short</key>\n\t\t<data>\n\t\tAQ==\n"
+                     "\t\t</data>\n\t</dict>\n</dict>\n"));
+}
+
+TEST(PropertyListTest, KeysAreInOrderOfUtf16) {
+  const PlistKeyLess less;
+  EXPECT_TRUE(less("a", "b"));
+  EXPECT_TRUE(less("a", "aa"));
+  EXPECT_FALSE(less("a", "a"));
+  EXPECT_FALSE(less("aa", "a"));
+  EXPECT_TRUE(less("Z", "a"));
+  EXPECT_TRUE(less("z", "\xc3\xa9"));                     // U+00E9
+  EXPECT_TRUE(less("\xf0\x9f\x98\x80", "\xef\xbc\xa1"));  // U+1F600, U+FF21
+  EXPECT_FALSE(less("\xef\xbc\xa1", "\xf0\x9f\x98\x80"));
+  EXPECT_TRUE(less("\xed\x9f\xbf", "\xf0\x9f\x98\x80"));  // U+D7FF, U+1F600
+  EXPECT_FALSE(less("\xf0\x9f\x98\x80", "\xed\x9f\xbf"));
+}
+
+TEST(PropertyListTest, ReadsBackWhatItWrites) {
+  PlistDict dict;
+  dict["data"] = PlistValue{Bytes{0, 1, 2, 250}};
+  dict["false"] = PlistValue{false};
+  dict["date"] = PlistValue{absl::FromUnixSeconds(1'580'376'563)};
+  dict["list"] = PlistValue{PlistArray{PlistValue{PlistDict()}}};
+  dict["minus"] = PlistValue{std::numeric_limits<int64_t>::min() + 1};
+  dict["real"] = PlistValue{20.0};
+  // Blanks and line ends are text, too: a requirement or a file name has them.
+  dict[" <key>\r"] = Text("  two words & a tab\t\n");
+  dict["\xc3\xa9"] = Text("\xf0\x9f\x98\x80");
+  dict["empty"] = Text("");
+  const auto read = ParsePlistDict(AsBytes(BuildXmlPlist(dict)));
+  ASSERT_THAT(read, IsOk());
+  EXPECT_EQ(BuildXmlPlist(*read), BuildXmlPlist(dict));
+  EXPECT_TRUE(*read == dict);
+}
+
+TEST(PropertyListTest, FindsByKeyAndType) {
+  PlistDict dict;
+  dict["a"] = Text("x");
+  ASSERT_NE(FindInDict<std::string>(dict, "a"), nullptr);
+  EXPECT_EQ(*FindInDict<std::string>(dict, "a"), "x");
+  EXPECT_EQ(FindInDict<bool>(dict, "a"), nullptr);
+  EXPECT_EQ(FindInDict<std::string>(dict, "b"), nullptr);
+}
+
+// {"a": ["b", true, 1]}, laid out by hand.
+Bytes SmallBinary() {
+  Bytes bytes = ToBytes("bplist00");
+  Append(bytes, Bytes{0xd1, 1, 2});             // 8: object 0
+  Append(bytes, Bytes{0x51, 'a'});              // 11: object 1
+  Append(bytes, Bytes{0xa3, 3, 4, 5});          // 13: object 2
+  Append(bytes, Bytes{0x51, 'b'});              // 17: object 3
+  Append(bytes, Bytes{0x09});                   // 19: object 4
+  Append(bytes, Bytes{0x10, 1});                // 20: object 5
+  Append(bytes, Bytes{8, 11, 13, 17, 19, 20});  // 22: offsets
+  Append(bytes, Bytes{0, 0, 0, 0, 0, 0, 1, 1});
+  Append(bytes, Bytes{0, 0, 0, 0, 0, 0, 0, 6});
+  Append(bytes, Bytes{0, 0, 0, 0, 0, 0, 0, 0});
+  Append(bytes, Bytes{0, 0, 0, 0, 0, 0, 0, 22});
+  return bytes;
+}
+
+TEST(PropertyListTest, ReadsBinary) {
+  const auto read = ParsePlistDict(SmallBinary());
+  ASSERT_THAT(read, IsOk());
+  const auto* array = FindInDict<PlistArray>(*read, "a");
+  ASSERT_NE(array, nullptr);
+  EXPECT_EQ(*array,
+            (PlistArray{Text("b"), PlistValue{true}, PlistValue{int64_t{1}}}));
+}
+
+TEST(PropertyListTest, RefusesEveryTruncation) {
+  const Bytes binary = SmallBinary();
+  for (size_t size = 0; size < binary.size(); ++size) {
+    EXPECT_THAT(ParsePlistDict(ByteView(binary).first(size)),
+                HasReason(v1::REASON_BAD_PLIST))
+        << size;
+  }
+  const std::string xml = Document("<dict><key>a</key><true/></dict>");
+  ASSERT_THAT(ParsePlistDict(AsBytes(xml)), IsOk());
+  for (size_t size = 0; size < xml.find("</dict>"); ++size) {
+    EXPECT_THAT(ParsePlistDict(AsBytes(xml.substr(0, size))),
+                HasReason(v1::REASON_BAD_PLIST))
+        << size;
+  }
+}
+
+struct BinaryFault {
+  const char* name;
+  size_t offset;
+  uint8_t value;
+};
+
+class BinaryFaultTest : public ::testing::TestWithParam<BinaryFault> {};
+
+TEST_P(BinaryFaultTest, IsRefusedBeforeParsing) {
+  Bytes bytes = SmallBinary();
+  bytes[GetParam().offset] = GetParam().value;
+  EXPECT_THAT(ParsePlistDict(bytes), HasReason(v1::REASON_BAD_PLIST));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Faults, BinaryFaultTest,
+    ::testing::Values(BinaryFault{"ReferenceNamesNoObject", 14, 6},
+                      BinaryFault{"ReferenceToItself", 14, 2},
+                      BinaryFault{"CycleThroughTheTop", 14, 0},
+                      BinaryFault{"ObjectOutsideTheFile", 24, 22},
+                      BinaryFault{"ObjectInTheHeader", 24, 7},
+                      BinaryFault{"CollectionDoesNotFit", 13, 0xae},
+                      BinaryFault{"CountIsNoInteger", 13, 0xaf},
+                      BinaryFault{"NoOffsetSize", 34, 0},
+                      BinaryFault{"OffsetSizeTooLarge", 34, 9},
+                      BinaryFault{"NoReferenceSize", 35, 0},
+                      BinaryFault{"TooManyObjects", 43, 7},
+                      BinaryFault{"EndlessObjects", 36, 0xff},
+                      BinaryFault{"TopIsNoObject", 51, 6},
+                      BinaryFault{"TableOutside", 59, 200},
+                      BinaryFault{"TopIsNoDictionary", 51, 2}),
+    [](const auto& each) { return std::string(each.param.name); });
+
+// Sixty arrays, each of which names the next one eight times: 500 bytes that
+// stand for 8^60 values.
+TEST(PropertyListTest, RefusesBinaryThatMultiplies) {
+  Bytes bytes = ToBytes("bplist00");
+  Bytes offsets;
+  constexpr uint8_t kCount = 60;
+  for (uint8_t i = 0; i < kCount; ++i) {
+    offsets.push_back(static_cast<uint8_t>(bytes.size() & 0xff));
+    offsets.insert(offsets.end() - 1, static_cast<uint8_t>(bytes.size() >> 8));
+    if (i + 1 == kCount) {
+      bytes.push_back(0x09);
+    } else {
+      bytes.push_back(0xa8);
+      bytes.insert(bytes.end(), 8, static_cast<uint8_t>(i + 1));
+    }
+  }
+  const size_t table = bytes.size();
+  Append(bytes, offsets);
+  Append(bytes, Bytes{0, 0, 0, 0, 0, 0, 2, 1});
+  Append(bytes, Bytes{0, 0, 0, 0, 0, 0, 0, kCount});
+  Append(bytes, Bytes{0, 0, 0, 0, 0, 0, 0, 0});
+  Append(bytes, Bytes{0, 0, 0, 0, 0, 0, static_cast<uint8_t>(table >> 8),
+                      static_cast<uint8_t>(table)});
+  EXPECT_THAT(ParsePlist(bytes), AllOf(HasReason(v1::REASON_BAD_PLIST),
+                                       HasMessage("too many values")));
+}
+
+std::string Nested(int depth) {
+  std::string body;
+  for (int i = 0; i < depth; ++i) body += "<array>";
+  for (int i = 0; i < depth; ++i) body += "</array>";
+  return Document(body);
+}
+
+TEST(PropertyListTest, LimitsDepth) {
+  EXPECT_THAT(ParsePlist(AsBytes(Nested(kMaxPlistDepth - 1))), IsOk());
+  EXPECT_THAT(ParsePlist(AsBytes(Nested(kMaxPlistDepth))),
+              AllOf(HasReason(v1::REASON_BAD_PLIST), HasMessage("too deep")));
+  EXPECT_THAT(ParsePlist(AsBytes(Nested(1'000'000))), HasMessage("too deep"));
+}
+
+TEST(PropertyListTest, CommentsDoNotNest) {
+  std::string comment;
+  for (int i = 0; i < 2 * kMaxPlistDepth; ++i) comment += "<!-- <array> -->";
+  EXPECT_THAT(ParsePlist(AsBytes(Document(comment + "<true/>"))), IsOk());
+}
+
+TEST(PropertyListTest, RefusesOtherForms) {
+  for (const char* text :
+       {"", "{ a = b; }", "{\"a\": 1}", "plain text", "\xff\xfe<\0?\0"}) {
+    EXPECT_THAT(ParsePlist(AsBytes(text)), HasReason(v1::REASON_BAD_PLIST))
+        << text;
+  }
+  EXPECT_THAT(
+      ParsePlistDict(AsBytes(Document("<array/>"))),
+      AllOf(HasReason(v1::REASON_BAD_PLIST), HasMessage("no dictionary")));
+}
+
+TEST(PropertyListTest, SkipsAByteOrderMark) {
+  EXPECT_THAT(ParsePlistDict(AsBytes("\xef\xbb\xbf" + Document("<dict/>"))),
+              IsOk());
+}
+
+}  // namespace
+}  // namespace codeseal
