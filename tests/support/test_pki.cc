@@ -185,7 +185,6 @@ Certificate IssueForKey(ByteView subject_public_key_info,
 
 TestChain MakeCodeSigningChain(KeyType type) {
   CertificateSpec root_spec;
-  root_spec.key = type;
   root_spec.common_name = "codeseal test root";
   root_spec.organization = "codeseal test authority";
   const TestIdentity root = MakeRoot(root_spec);

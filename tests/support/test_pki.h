@@ -78,7 +78,8 @@ Certificate IssueForKey(ByteView subject_public_key_info,
                         const TestIdentity& issuer);
 
 // Root, intermediate and a code-signing leaf "codeseal test signer" with O and
-// OU "TESTTEAM01", all with keys of `type`.
+// OU "TESTTEAM01". The leaf has a key of `type`, its issuers P-256 keys: RSA
+// keys take long to make.
 struct TestChain {
   TestIdentity leaf;
   TestIdentity intermediate;

@@ -15,7 +15,6 @@ using ::codeseal::testing::HasMessage;
 using ::codeseal::testing::HasReason;
 using ::codeseal::testing::IsOk;
 using ::codeseal::testing::Issue;
-using ::codeseal::testing::KeyType;
 using ::codeseal::testing::MakeCodeSigningChain;
 using ::codeseal::testing::MakeRoot;
 using ::codeseal::testing::TestChain;
@@ -83,15 +82,14 @@ TEST(ValidityDatesTest, NamesCertificateAndTime) {
 // A timestamp authority made of OpenSSL's own responder.
 class TimestampTest : public ::testing::Test {
  protected:
-  TimestampTest() : root_(MakeRoot(RsaSpec("stamp root"))) {
-    CertificateSpec spec = RsaSpec("stamp signer");
+  TimestampTest() : root_(MakeRoot(NamedSpec("stamp root"))) {
+    CertificateSpec spec = NamedSpec("stamp signer");
     spec.extended_key_usage = {testing::kTimeStamping};
     signer_.emplace(Issue(spec, root_));
   }
 
-  static CertificateSpec RsaSpec(const char* common_name) {
+  static CertificateSpec NamedSpec(const char* common_name) {
     CertificateSpec spec;
-    spec.key = KeyType::kRsa2048;  // what OpenSSL's responder can use
     spec.common_name = common_name;
     return spec;
   }
@@ -186,15 +184,15 @@ TEST_F(TimestampTest, AnyFlippedByteIsNoticed) {
 }
 
 TEST_F(TimestampTest, SignerMustBeForTimestamps) {
-  const TestIdentity other = Issue(RsaSpec("not for stamps"), root_);
+  const TestIdentity other = Issue(NamedSpec("not for stamps"), root_);
   // OpenSSL's responder does not even take such a certificate; the token is
   // then made by a signer whose certificate has the right purpose but an
   // issuer that nobody has.
   EXPECT_TRUE(Stamp(stamped_, other).empty());
   DrainOpenSslErrors("");
-  CertificateSpec spec = RsaSpec("stranger");
+  CertificateSpec spec = NamedSpec("stranger");
   spec.extended_key_usage = {testing::kTimeStamping};
-  const TestIdentity stranger = Issue(spec, MakeRoot(RsaSpec("elsewhere")));
+  const TestIdentity stranger = Issue(spec, MakeRoot(NamedSpec("elsewhere")));
   EXPECT_THAT(VerifyTimestampToken(Stamp(stamped_, stranger), stamped_, {}),
               HasReason(v1::REASON_BAD_TIMESTAMP));
 }
