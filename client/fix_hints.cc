@@ -89,7 +89,8 @@ std::string_view FixHint(Reason reason) {
       return "remove the i386 slice with lipo -remove i386, or drop the "
              "library-validation flag";
     case v1::REASON_UNEXPECTED_DATA:
-      return "remove what was appended to the file after linking; Apple's tools "
+      return "remove what was appended to the file after linking; Apple's "
+             "tools "
              "refuse such code, too";
 
     case v1::REASON_TOKEN_DOWN:
@@ -208,8 +209,61 @@ std::string_view FixHint(Reason reason) {
     case v1::REASON_MALFORMED_SIGNATURE:
       return "the signature is damaged: sign the code again with -f";
     case v1::REASON_BAD_TIMESTAMP:
-      return "do not trust the time of signing; sign the code again with -f and "
+      return "do not trust the time of signing; sign the code again with -f "
+             "and "
              "another timestamp server";
+
+    case v1::REASON_BAD_BUNDLE_FORMAT:
+      return "give it the shape of a bundle: an Info.plist whose "
+             "CFBundleExecutable names a file in Contents/MacOS (macOS) or "
+             "beside it (iOS)";
+    case v1::REASON_AMBIGUOUS_BUNDLE_FORMAT:
+      return "make the files at the top of the framework symbolic links into "
+             "Versions/Current; copying with `cp -R` or zip without -y loses "
+             "them";
+    case v1::REASON_UNSEALED_APP_ROOT:
+      return "move everything beside Contents into Contents/Resources; in "
+             "_CodeSignature nothing may lie but the signature";
+    case v1::REASON_UNSEALED_FRAMEWORK_ROOT:
+      return "leave only Versions, with the symbolic link Versions/Current, "
+             "and links into it at the top of the framework";
+    case v1::REASON_NOT_REGULAR_FILE:
+      return "replace the symbolic link by a copy of the file that it names";
+    case v1::REASON_BAD_INFO_PLIST:
+      return "check the file with plutil -lint; its top must be a dictionary";
+    case v1::REASON_RESOURCE_RULES_INVALID:
+      return "sign without custom resource rules: remove "
+             "CFBundleResourceSpecification from the Info.plist, and do not "
+             "preserve the old ones";
+    case v1::REASON_DS_STORE_SYMLINK:
+      return "delete the symbolic link";
+    case v1::REASON_RESOURCE_NOT_SUPPORTED:
+      return "delete it: a bundle holds folders, files and symbolic links, no "
+             "sockets, pipes or devices";
+    case v1::REASON_RESOURCE_NOT_READABLE:
+      return "give yourself the right to read it (chmod -R u+rX)";
+    case v1::REASON_RESOURCE_NAME_NOT_UTF8:
+      return "rename the file: macOS has UTF-8 names only";
+    case v1::REASON_UNSIGNED_NESTED_CODE:
+      return "sign it first, or sign the whole bundle with --deep; what is not "
+             "code belongs in Contents/Resources";
+    case v1::REASON_BAD_NESTED_CODE:
+      return "sign the nested code first, then everything that contains it";
+    case v1::REASON_RESOURCE_SEAL_INVALID:
+      return "_CodeSignature/CodeResources is damaged: sign the bundle again "
+             "with -f";
+    case v1::REASON_SEALED_RESOURCE_CHANGED:
+      return "restore the bundle as it was signed, or sign it again with -f "
+             "after the last change";
+    case v1::REASON_INVALID_SYMLINK:
+      return "let the symbolic link name a sealed file of the same bundle, "
+             "by a relative path";
+    case v1::REASON_WEAK_RESOURCE_RULES:
+    case v1::REASON_WEAK_RESOURCE_ENVELOPE:
+      return "sign the bundle again with -f: this kind of seal leaves files "
+             "out";
+    case v1::REASON_RESOURCES_NOT_FOUND:
+      return "sign the bundle, not only its executable";
 
     case v1::Reason_INT_MIN_SENTINEL_DO_NOT_USE_:
     case v1::Reason_INT_MAX_SENTINEL_DO_NOT_USE_:
