@@ -1,0 +1,58 @@
+// Asks whether code satisfies a requirement.
+//
+//   RequirementExpression + what the code is -> [Evaluation]
+//
+// Spec: Security reqinterp.cpp.
+
+#ifndef CODESEAL_CODESIGN_REQUIREMENT_EVALUATOR_H_
+#define CODESEAL_CODESIGN_REQUIREMENT_EVALUATOR_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "codesign/base/digest.h"
+#include "codesign/base/plist_value.h"
+#include "codesign/cms/certificate.h"
+#include "codesign/requirement/expression.h"
+
+namespace codeseal {
+
+// What is known of the code. Borrows everything.
+struct RequirementContext {
+  std::string_view identifier;
+  // macOS compares with the cdhash of the best CodeDirectory only.
+  std::span<const CdHash> cdhashes;
+  uint8_t platform = 0;  // of the CodeDirectory
+  // Dictionaries; null when the code has none.
+  const PlistValue* info = nullptr;
+  const PlistValue* entitlements = nullptr;
+  std::span<const Certificate>
+      chain;  // leaf first, root last; empty for ad-hoc
+};
+
+// kUnknown: only macOS, with its services and settings, could tell.
+enum class Truth { kFalse, kTrue, kUnknown };
+
+struct Evaluation {
+  Truth truth = Truth::kFalse;
+  // Texts of the terms that decided a verdict other than true.
+  std::vector<std::string> failed;
+  std::vector<std::string> undecided;  // "notarized", "anchor trusted", ...
+};
+
+Evaluation EvaluateRequirement(const RequirementExpression& expression,
+                               const RequirementContext& context);
+
+// The evaluation as a Status: OK when true.
+// Errors: FAILED_PRECONDITION STAGE_VERIFY REASON_REQUIREMENT_NOT_SATISFIED,
+// which names the terms that failed or could not be decided.
+absl::Status CheckRequirement(const RequirementExpression& expression,
+                              const RequirementContext& context);
+
+}  // namespace codeseal
+
+#endif  // CODESEAL_CODESIGN_REQUIREMENT_EVALUATOR_H_
