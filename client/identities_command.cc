@@ -4,7 +4,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "client/commands.h"
 #include "client/open_signer.h"
@@ -18,21 +17,10 @@ std::string FormatDate(absl::Time time) {
   return absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", time, absl::UTCTimeZone());
 }
 
-// One block in the shape of RFC 7468.
-std::string ToPem(const Certificate& certificate) {
-  const std::string base64 = absl::Base64Escape(absl::string_view(
-      AsText(certificate.der()).data(), certificate.der().size()));
-  std::string pem = "-----BEGIN CERTIFICATE-----\n";
-  for (size_t i = 0; i < base64.size(); i += 64) {
-    pem += base64.substr(i, 64) + "\n";
-  }
-  return pem + "-----END CERTIFICATE-----\n";
-}
-
 std::string ChainPem(const SigningIdentity& identity) {
   std::string pem;
   for (const Certificate& certificate : identity.chain) {
-    pem += ToPem(certificate);
+    pem += certificate.Pem();
   }
   return pem;
 }

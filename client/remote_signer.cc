@@ -15,6 +15,7 @@
 #include "codeseal/v1/identity.grpc.pb.h"
 #include "codeseal/v1/signing.grpc.pb.h"
 #include "codesign/base/error.h"
+#include "codesign/super_blob.h"
 
 namespace codeseal::client {
 namespace {
@@ -32,13 +33,18 @@ struct BlobField {
   std::string* (v1::CodeDirectorySet::*field)();
 };
 constexpr std::array kBlobFields = {
-    BlobField{2, &v1::CodeDirectorySet::mutable_requirements},
-    BlobField{5, &v1::CodeDirectorySet::mutable_entitlements},
-    BlobField{7, &v1::CodeDirectorySet::mutable_entitlements_der},
-    BlobField{8, &v1::CodeDirectorySet::mutable_launch_constraint_self},
-    BlobField{9, &v1::CodeDirectorySet::mutable_launch_constraint_parent},
-    BlobField{10, &v1::CodeDirectorySet::mutable_launch_constraint_responsible},
-    BlobField{11, &v1::CodeDirectorySet::mutable_library_constraint},
+    BlobField{kRequirementsSlot, &v1::CodeDirectorySet::mutable_requirements},
+    BlobField{kEntitlementsSlot, &v1::CodeDirectorySet::mutable_entitlements},
+    BlobField{kEntitlementsDerSlot,
+              &v1::CodeDirectorySet::mutable_entitlements_der},
+    BlobField{kLaunchConstraintSelfSlot,
+              &v1::CodeDirectorySet::mutable_launch_constraint_self},
+    BlobField{kLaunchConstraintParentSlot,
+              &v1::CodeDirectorySet::mutable_launch_constraint_parent},
+    BlobField{kLaunchConstraintResponsibleSlot,
+              &v1::CodeDirectorySet::mutable_launch_constraint_responsible},
+    BlobField{kLibraryConstraintSlot,
+              &v1::CodeDirectorySet::mutable_library_constraint},
 };
 
 absl::Status Misbehaved(const std::string& message) {

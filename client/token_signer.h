@@ -1,0 +1,39 @@
+// Signs with a token that is plugged into this machine.
+//
+//   token URI -> hsm Token -> certificate and key by CKA_ID -> CMS, built here
+
+#ifndef CODESEAL_CLIENT_TOKEN_SIGNER_H_
+#define CODESEAL_CLIENT_TOKEN_SIGNER_H_
+
+#include <memory>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "client/signer.h"
+#include "codesign/base/clock.h"
+#include "codesign/cms/certificate.h"
+#include "hsm/token.h"
+
+namespace codeseal::client {
+
+struct TokenSignerOptions {
+  // Empty, or the only key that may be used: the URI named it.
+  KeyReference key;
+  // What completes a chain, and leaves that the token does not hold.
+  std::vector<Certificate> certificates;
+  KeyPolicy key_policy = KeyPolicy::kStrict;
+  absl::Duration timeout = absl::Seconds(120);  // of each call to the token
+  bool validate_only = false;                   // --dry-run: use no key
+};
+
+// An identity is a certificate whose private key is on the token: they share
+// CKA_ID, or the key's public half is the certificate's. Its names are the
+// certificate's common name, its label and its SHA-1. An expired certificate
+// is refused.
+std::unique_ptr<Signer> MakeTokenSigner(std::shared_ptr<Token> token,
+                                        TokenSignerOptions options,
+                                        const Clock& clock);
+
+}  // namespace codeseal::client
+
+#endif  // CODESEAL_CLIENT_TOKEN_SIGNER_H_
