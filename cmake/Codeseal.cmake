@@ -2,6 +2,7 @@
 
 option(CODESEAL_BUILD_TESTS "Build the tests" ON)
 option(CODESEAL_FUZZ "Build the fuzz targets with libFuzzer (clang)" OFF)
+set(CODESEAL_FUZZ_SECONDS 30 CACHE STRING "How long a test fuzzes each target")
 set(CODESEAL_SANITIZE "" CACHE STRING "Sanitizers, as given to -fsanitize=")
 
 set(CMAKE_CXX_STANDARD 20)
@@ -55,7 +56,7 @@ endfunction()
 # program; without SRCS, every *_test.cc of the current folder, so that a new
 # test can't be forgotten. Each test of the program is a ctest test. The target
 # tests_LABEL builds the programs of one label.
-foreach(label unit golden corpus token integration bench stress)
+foreach(label unit golden corpus token integration bench fuzz stress)
   add_custom_target(tests_${label})
 endforeach()
 
@@ -98,8 +99,9 @@ function(codeseal_script_test name script)
 endfunction()
 
 # codeseal_fuzzer(NAME DEPS ...): fuzz/NAME/target.cc with fuzz/NAME/seeds/. With
-# CODESEAL_FUZZ it is a libFuzzer program; always, its seeds are replayed as an
-# ordinary test that fails when no seed is accepted.
+# CODESEAL_FUZZ it is a libFuzzer program, and a test with label fuzz that runs
+# it for CODESEAL_FUZZ_SECONDS; always, its seeds are replayed as an ordinary
+# test that fails when no seed is accepted.
 function(codeseal_fuzzer name)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
   set(target_dir ${CMAKE_CURRENT_SOURCE_DIR}/${name})
@@ -107,6 +109,17 @@ function(codeseal_fuzzer name)
     add_executable(fuzz_${name} ${target_dir}/target.cc)
     target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
     target_link_libraries(fuzz_${name} PRIVATE codeseal_warnings ${ARG_DEPS})
+    # What it finds goes to the first folder, never to the seeds.
+    set(found ${CMAKE_BINARY_DIR}/found/${name})
+    file(MAKE_DIRECTORY ${found})
+    add_test(NAME fuzz.${name}
+             COMMAND fuzz_${name} -max_total_time=${CODESEAL_FUZZ_SECONDS}
+                     -timeout=10 -artifact_prefix=${found}- ${found}
+                     ${target_dir}/seeds)
+    math(EXPR timeout "${CODESEAL_FUZZ_SECONDS} + 60")
+    set_tests_properties(fuzz.${name} PROPERTIES
+      LABELS fuzz TIMEOUT ${timeout})
+    add_dependencies(tests_fuzz fuzz_${name})
   endif()
   add_executable(replay_${name} ${target_dir}/target.cc
                  ${CMAKE_SOURCE_DIR}/tests/fuzz/replay_main.cc)

@@ -79,3 +79,20 @@ install_packages() {
   fi
   rm -f "$log"
 }
+
+# configure_preset PRESET: quietly, unless it fails.
+configure_preset() {
+  mkdir -p "build/$1"
+  cmake --preset "$1" >"build/$1/configure.log" 2>&1 || {
+    cat "build/$1/configure.log" >&2
+    die 1 "configuring failed (preset $1)"
+  }
+}
+
+# build_preset PRESET TARGET...
+build_preset() {
+  local preset=$1
+  shift
+  cmake --build --preset "$preset" ${1:+--target "$@"} ||
+    die 1 "the build failed (preset $preset)"
+}
