@@ -220,6 +220,7 @@ TEST_P(ProviderTest, SelfSignedCertificateMatchesAndVerifies) {
   EXPECT_EQ(X509_check_private_key(certificate.get(), other_key->get()), 0);
 }
 
+// PV-2
 TEST_P(ProviderTest, PrivateHalfIsNeverExported) {
   const UniqueBio out(BIO_new(BIO_s_mem()));
   EXPECT_EQ(PEM_write_bio_PrivateKey(out.get(), key_.get(), nullptr, nullptr, 0,
@@ -306,6 +307,7 @@ INSTANTIATE_TEST_SUITE_P(Keys, ProviderTest,
 INSTANTIATE_TEST_SUITE_P(Keys, RsaProviderTest, ::testing::Values("rsa2048"));
 
 // Everything but the token's keys stays with the default provider.
+// PV-1
 TEST(ProviderContextTest, KeysMadeInTheContextAreOrdinary) {
   const UniqueEvpPkey rsa(
       EVP_PKEY_Q_keygen(TokenLibraryContext(), nullptr, "RSA", size_t{2048}));
@@ -319,6 +321,7 @@ TEST(ProviderContextTest, KeysMadeInTheContextAreOrdinary) {
             1);
 }
 
+// PV-3
 TEST(ProviderContextTest, ProviderTakesNoPrivateKeyFromOutside) {
   const auto software = SoftwareKey::Generate("p256");
   OSSL_PARAM* params = nullptr;
