@@ -26,13 +26,17 @@ absl::StatusOr<SigningOptions> ReadSigningOptions(const SignCommand& command);
 // yet. Errors: REASON_BAD_OPTION.
 absl::StatusOr<v1::TimestampMode> ReadTimestampMode(const std::string& text);
 
-// A requirement set (fade0c01) from "=TEXT", or from the file of that name: a
-// compiled set, a compiled requirement (taken as the designated one), or text.
+// A compiled requirement (fade0c00) or set (fade0c01) from "=TEXT", or from the
+// file of that name, which holds text or is compiled already.
 // "$self.identifier" in text stands for `identifier`.
+absl::StatusOr<Bytes> ReadRequirementBlob(const std::string& argument,
+                                          const std::string& identifier);
+
+// The same as a set: a single requirement becomes the designated one.
 absl::StatusOr<Bytes> ReadRequirementSet(const std::string& argument,
                                          const std::string& identifier);
 
-// The same for one requirement (fade0c00), as -R wants it.
+// The same, but it must be a single requirement, as -R wants it.
 absl::StatusOr<Bytes> ReadRequirement(const std::string& argument);
 
 }  // namespace codeseal::client

@@ -2,14 +2,12 @@
 
 #include <array>
 #include <cstdio>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <string>
 
 #include "client/options.h"
 #include "gtest/gtest.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/temp_folder.h"
 
 namespace codeseal::client {
 namespace {
@@ -19,12 +17,11 @@ using ::codeseal::testing::IsOk;
 
 // What bash offers for the words, in which the last is being typed.
 std::string Complete(const std::string& words, int word_count) {
-  std::string folder = ::testing::TempDir() + "completion-XXXXXX";
-  folder = mkdtemp(folder.data());
-  std::ofstream(folder + "/script")
-      << *CompletionScript(DescribeCommandLine(), "bash");
+  const codeseal::testing::TempFolder folder;
+  const std::string script =
+      folder.Write("script", *CompletionScript(DescribeCommandLine(), "bash"));
   const std::string command =
-      "bash -c '. " + folder + "/script; COMP_WORDS=(" + words +
+      "bash -c '. " + script + "; COMP_WORDS=(" + words +
       "); COMP_CWORD=" + std::to_string(word_count - 1) +
       "; _codeseal; echo ${COMPREPLY[*]}'";
   std::string output;
@@ -34,7 +31,6 @@ std::string Complete(const std::string& words, int word_count) {
     output.append(buffer.data(), size);
   }
   EXPECT_EQ(pclose(pipe), 0);
-  std::filesystem::remove_all(folder);
   return output;
 }
 

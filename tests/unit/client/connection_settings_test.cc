@@ -1,13 +1,11 @@
 #include "client/connection_settings.h"
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <string>
 
 #include "gtest/gtest.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/temp_folder.h"
 
 namespace codeseal::client {
 namespace {
@@ -19,14 +17,9 @@ using ::testing::AllOf;
 
 class ConnectionSettingsTest : public ::testing::Test {
  protected:
-  ConnectionSettingsTest() {
-    std::string folder = ::testing::TempDir() + "connection-XXXXXX";
-    folder_ = mkdtemp(folder.data());
-    path_ = folder_ + "/client.yaml";
+  void WriteFile(const std::string& text) {
+    folder_.Write("client.yaml", text);
   }
-  ~ConnectionSettingsTest() override { std::filesystem::remove_all(folder_); }
-
-  void WriteFile(const std::string& text) { std::ofstream(path_) << text; }
 
   absl::StatusOr<ConnectionSettings> Resolve(const ConnectionFlags& flags) {
     return ResolveConnection(
@@ -39,8 +32,8 @@ class ConnectionSettingsTest : public ::testing::Test {
         path_);
   }
 
-  std::string folder_;
-  std::string path_;
+  codeseal::testing::TempFolder folder_;
+  const std::string path_ = folder_.Path("client.yaml");
   std::map<std::string, std::string> environment_;
 };
 
@@ -59,8 +52,8 @@ TEST_F(ConnectionSettingsTest, PathsOfTheFileCountFromItsFolder) {
   WriteFile("server: h:1\nca: ca.pem\ncert: tls/c.pem\nkey: /abs/k.pem\n");
   const auto settings = Resolve({});
   ASSERT_THAT(settings, IsOk());
-  EXPECT_EQ(settings->ca, folder_ + "/ca.pem");
-  EXPECT_EQ(settings->cert, folder_ + "/tls/c.pem");
+  EXPECT_EQ(settings->ca, folder_.Path("ca.pem"));
+  EXPECT_EQ(settings->cert, folder_.Path("tls/c.pem"));
   EXPECT_EQ(settings->key, "/abs/k.pem");
   EXPECT_EQ(settings->server, "h:1");
 }

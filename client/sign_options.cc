@@ -1,0 +1,241 @@
+#include "client/sign_options.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "client/code_file.h"
+#include "codesign/base/endian.h"
+#include "codesign/base/error.h"
+#include "codesign/cms/certificate.h"
+#include "codesign/code_directory.h"
+#include "codesign/requirement/compiler.h"
+#include "codesign/requirement/requirement.h"
+#include "codesign/super_blob.h"
+
+namespace codeseal::client {
+namespace {
+
+constexpr char kSelfIdentifier[] = "$self.identifier";
+
+absl::Status BadOption(std::string_view option, const std::string& message) {
+  return WithSubject(MakeError(absl::StatusCode::kInvalidArgument,
+                               v1::STAGE_USAGE, v1::REASON_BAD_OPTION, message),
+                     option);
+}
+
+struct Word {
+  std::string_view name;
+  uint32_t value;
+};
+
+// Words of --preserve-metadata.
+constexpr std::array kPreserveWords = {
+    Word{"identifier", kPreserveIdentifier},
+    Word{"requirements", kPreserveRequirements},
+    Word{"entitlements", kPreserveEntitlements},
+    Word{"resource-rules", kPreserveResourceRules},
+    Word{"flags", kPreserveFlags},
+    Word{"team-identifier", kPreserveTeamIdentifier},
+    Word{"digest-algorithm", kPreserveDigestAlgorithm},
+    Word{"pre-encrypt-hashes", kPreservePreEncryptHashes},
+    Word{"runtime", kPreserveRuntime},
+    Word{"launch-constraints", kPreserveLaunchConstraints},
+    Word{"library-constraints", kPreserveLibraryConstraints},
+};
+
+constexpr std::array kDigestWords = {
+    Word{"sha1", static_cast<uint32_t>(DigestKind::kSha1)},
+    Word{"sha256", static_cast<uint32_t>(DigestKind::kSha256)},
+    Word{"sha384", static_cast<uint32_t>(DigestKind::kSha384)},
+};
+
+// The values of a comma list. Like codesign, a word may be cut short while it
+// fits one name only.
+absl::StatusOr<std::vector<uint32_t>> ReadWords(std::string_view option,
+                                                const std::string& list,
+                                                std::span<const Word> words) {
+  std::vector<uint32_t> values;
+  for (const std::string& word :
+       std::vector<std::string>(absl::StrSplit(list, ','))) {
+    std::vector<Word> fitting;
+    for (const Word& each : words) {
+      if (each.name == word) fitting = {each};
+      if (each.name == word) break;
+      if (!word.empty() && each.name.starts_with(word)) fitting.push_back(each);
+    }
+    if (fitting.size() != 1) {
+      std::string names;
+      for (const Word& each : fitting.empty() ? words : std::span(fitting)) {
+        names.append(names.empty() ? "" : ", ").append(each.name);
+      }
+      return BadOption(option,
+                       (fitting.empty() ? "unknown word '" + word + "'; want "
+                                        : "'" + word + "' could be ") +
+                           names);
+    }
+    values.push_back(fitting.front().value);
+  }
+  return values;
+}
+
+absl::StatusOr<uint32_t> ReadPageSize(const std::string& text) {
+  if (text == "none") return 0;
+  uint32_t size = 0;
+  if (!absl::SimpleAtoi(text, &size) || !std::has_single_bit(size)) {
+    return BadOption("--page-size",
+                     "'" + text + "' is neither a power of two nor none");
+  }
+  return size;
+}
+
+// "13.3.1" -> 0x000d0301.
+absl::StatusOr<uint32_t> ReadRuntimeVersion(const std::string& text) {
+  const std::vector<std::string> parts = absl::StrSplit(text, '.');
+  constexpr std::array kLargest = {0xffffu, 0xffu, 0xffu};
+  uint32_t version = 0;
+  bool valid = parts.size() <= kLargest.size();
+  for (size_t i = 0; valid && i < kLargest.size(); ++i) {
+    uint32_t number = 0;
+    valid = i >= parts.size() ||
+            (absl::SimpleAtoi(parts[i], &number) && number <= kLargest[i]);
+    version = (version << (i == 0 ? 0 : 8)) | number;
+  }
+  if (!valid) {
+    return BadOption("--runtime-version",
+                     "'" + text + "' is not a version such as 13.3.1");
+  }
+  return version;
+}
+
+absl::StatusOr<Bytes> LoadCertificate(const std::string& path) {
+  ASSIGN_OR_RETURN(const Bytes content, ReadSmallFile(path));
+  if (AsText(content).find("-----BEGIN") == std::string_view::npos) {
+    return content;
+  }
+  ASSIGN_OR_RETURN(const std::vector<Certificate> certificates,
+                   Certificate::ParsePem(AsText(content)));
+  return ToBytes(certificates.front().der());
+}
+
+uint32_t Magic(ByteView blob) {
+  return blob.size() < kBlobHeaderSize ? 0 : BigEndianReader(blob).U32();
+}
+
+}  // namespace
+
+absl::StatusOr<SigningOptions> ReadSigningOptions(const SignCommand& command) {
+  SigningOptions options;
+  if (!command.identifier.empty()) options.identifier = command.identifier;
+  options.identifier_prefix = command.identifier_prefix;
+  options.force = command.force;
+  options.force_library_entitlements = command.force_library_entitlements;
+  if (command.signature_size.has_value()) {
+    options.reserved_cms_size = *command.signature_size;
+  }
+  if (command.flags.has_value()) {
+    const absl::StatusOr<uint32_t> flags =
+        ParseCodeDirectoryFlags(*command.flags);
+    if (!flags.ok()) {
+      return BadOption("--options", std::string(Message(flags.status())));
+    }
+    options.flags = *flags;
+  }
+  if (!command.entitlements_path.empty()) {
+    ASSIGN_OR_RETURN(options.entitlements,
+                     ReadSmallFile(command.entitlements_path));
+  }
+  if (!command.requirement.empty()) {
+    ASSIGN_OR_RETURN(
+        options.requirements,
+        ReadRequirementSet(command.requirement, command.identifier));
+  }
+  if (!command.preserve_metadata.empty()) {
+    ASSIGN_OR_RETURN(const std::vector<uint32_t> bits,
+                     ReadWords("--preserve-metadata", command.preserve_metadata,
+                               kPreserveWords));
+    for (const uint32_t bit : bits) options.preserve_metadata |= bit;
+  }
+  if (!command.digest_algorithms.empty()) {
+    ASSIGN_OR_RETURN(const std::vector<uint32_t> kinds,
+                     ReadWords("--digest-algorithm", command.digest_algorithms,
+                               kDigestWords));
+    for (const uint32_t kind : kinds) {
+      options.digests.push_back(static_cast<DigestKind>(kind));
+    }
+  }
+  if (!command.page_size.empty()) {
+    ASSIGN_OR_RETURN(options.page_size, ReadPageSize(command.page_size));
+  }
+  if (!command.runtime_version.empty()) {
+    ASSIGN_OR_RETURN(options.runtime_version,
+                     ReadRuntimeVersion(command.runtime_version));
+  }
+  return options;
+}
+
+absl::StatusOr<v1::TimestampMode> ReadTimestampMode(const std::string& text) {
+  if (text.empty()) return v1::TIMESTAMP_MODE_UNSPECIFIED;
+  if (text == "none") return v1::TIMESTAMP_MODE_NONE;
+  return BadOption("--timestamp",
+                   "timestamps are not offered yet; only none is possible");
+}
+
+absl::StatusOr<Bytes> ReadRequirementBlob(const std::string& argument,
+                                          const std::string& identifier) {
+  std::string text;
+  if (argument.starts_with("=")) {
+    text = argument.substr(1);
+  } else {
+    std::error_code error;
+    if (!std::filesystem::exists(argument, error)) {
+      return WithSubject(
+          MakeError(absl::StatusCode::kNotFound, v1::STAGE_USAGE,
+                    v1::REASON_FILE_NOT_FOUND,
+                    "there is no such file; requirement text begins with ="),
+          argument);
+    }
+    ASSIGN_OR_RETURN(Bytes content, ReadSmallFile(argument));
+    const uint32_t magic = Magic(content);
+    if (magic == kRequirementSetMagic || magic == kRequirementMagic) {
+      RETURN_IF_ERROR(
+          WithSubject(DumpRequirementBlob(content).status(), argument));
+      return content;
+    }
+    text = ToString(content);
+  }
+  if (text.find(kSelfIdentifier) != std::string::npos) {
+    if (identifier.empty()) {
+      return BadOption("-r", "$self.identifier needs an identifier: give -i");
+    }
+    text = absl::StrReplaceAll(text, {{kSelfIdentifier, identifier}});
+  }
+  absl::StatusOr<Bytes> blob = CompileRequirementBlob(text, LoadCertificate);
+  if (!blob.ok()) return WithSubject(blob.status(), argument);
+  return blob;
+}
+
+absl::StatusOr<Bytes> ReadRequirementSet(const std::string& argument,
+                                         const std::string& identifier) {
+  ASSIGN_OR_RETURN(Bytes blob, ReadRequirementBlob(argument, identifier));
+  if (Magic(blob) == kRequirementSetMagic) return blob;
+  return BuildRequirementSet({{kDesignatedRequirement, std::move(blob)}});
+}
+
+absl::StatusOr<Bytes> ReadRequirement(const std::string& argument) {
+  ASSIGN_OR_RETURN(Bytes blob, ReadRequirementBlob(argument, ""));
+  if (Magic(blob) == kRequirementMagic) return blob;
+  return BadOption("-R", "one requirement is wanted, not a set with =>");
+}
+
+}  // namespace codeseal::client
