@@ -1,10 +1,7 @@
 #include "codesign/entitlements.h"
 
-#include <plist/plist.h>
-
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -71,187 +68,57 @@ std::optional<size_t> FindInvalidUtf8(ByteView text) {
 
 // ---- Property list in XML
 
-// Looks at the tags of a property list before libplist may see it: libplist
-// recurses over the depth and lets the last of two equal keys win.
-class XmlScanner {
- public:
-  explicit XmlScanner(std::string_view xml) : xml_(xml) {}
-
-  absl::Status Scan() {
-    while (Find("<")) {
-      const std::string_view rest = xml_.substr(offset_);
-      absl::Status status;
-      if (rest.starts_with("<!--")) {
-        status = SkipPast("-->", 4);
-      } else if (rest.starts_with("<![CDATA[")) {
-        status = SkipPast("]]>", 9);
-      } else if (rest.starts_with("<?")) {
-        status = SkipPast("?>", 2);
-      } else if (rest.starts_with("<!")) {
-        status = Doctype();
-      } else {
-        status = Tag();
-      }
-      RETURN_IF_ERROR(status);
+// How many keys the XML has in all its dictionaries. Refuses markup that could
+// define entities.
+absl::StatusOr<size_t> CountKeys(std::string_view xml) {
+  size_t count = 0;
+  size_t at = 0;
+  while ((at = xml.find('<', at)) != std::string_view::npos) {
+    const std::string_view rest = xml.substr(at);
+    std::string_view start = "<";
+    std::string_view end = ">";
+    if (rest.starts_with("<!--")) {
+      start = "<!--";
+      end = "-->";
+    } else if (rest.starts_with("<![CDATA[")) {
+      start = "<![CDATA[";
+      end = "]]>";
     }
-    return absl::OkStatus();
-  }
-
-  size_t key_count() const { return key_count_; }
-
- private:
-  bool Find(std::string_view text) {
-    offset_ = std::min(xml_.find(text, offset_), xml_.size());
-    return offset_ < xml_.size();
-  }
-
-  absl::Status SkipPast(std::string_view end, size_t start_size) {
-    const size_t start = offset_;
-    offset_ += start_size;
-    if (!Find(end)) return Fault("EN-1", start, "markup has no end");
-    offset_ += end.size();
-    return absl::OkStatus();
-  }
-
-  // An internal subset could define entities.
-  absl::Status Doctype() {
-    const size_t start = offset_;
-    RETURN_IF_ERROR(SkipPast(">", 2));
-    if (xml_.substr(start, offset_ - start).find('[') !=
-        std::string_view::npos) {
-      return Fault("EN-2", start, "the document type has an internal subset");
+    const size_t size = rest.find(end, start.size());
+    if (size == std::string_view::npos) {
+      return Fault("EN-1", at, "markup has no end");
     }
-    return absl::OkStatus();
-  }
-
-  absl::Status Tag() {
-    const size_t start = offset_;
-    RETURN_IF_ERROR(SkipPast(">", 1));
-    std::string_view tag = xml_.substr(start + 1, offset_ - start - 2);
-    const bool is_end = tag.starts_with('/');
-    const bool is_empty = tag.ends_with('/');
-    if (is_end) tag.remove_prefix(1);
-    const std::string_view name = tag.substr(0, tag.find_first_of(" \t\r\n/"));
-    if (name == "key" && !is_end) ++key_count_;
-    if ((name != "dict" && name != "array") || is_empty) {
-      return absl::OkStatus();
+    if (rest.starts_with("<!DOCTYPE") &&
+        rest.substr(0, size).find('[') != std::string_view::npos) {
+      return Fault("EN-2", at, "the document type has an internal subset");
     }
-    if (is_end) {
-      if (depth_ > 0) --depth_;
-    } else if (++depth_ > kMaxEntitlementsDepth) {
-      return Fault("EN-3", start,
-                   absl::StrFormat("nested deeper than %d levels",
-                                   kMaxEntitlementsDepth));
+    if (rest.starts_with("<key") &&
+        rest.substr(4).find_first_of("> \t\r\n/") == 0) {
+      ++count;
     }
-    return absl::OkStatus();
+    at += size + end.size();
   }
-
-  std::string_view xml_;
-  size_t offset_ = 0;
-  size_t depth_ = 0;
-  size_t key_count_ = 0;
-};
-
-struct PlistFree {
-  void operator()(void* node) const { plist_free(node); }
-};
-using OwnedPlist = std::unique_ptr<void, PlistFree>;
-struct MallocFree {
-  void operator()(void* memory) const { std::free(memory); }
-};
-
-absl::StatusOr<PlistValue> FromPlist(plist_t node, size_t& key_count);
-
-// libplist 2.2 hands out 64 bits and only its XML knows whether they are
-// signed.
-absl::StatusOr<PlistValue> IntegerFromPlist(plist_t node) {
-  uint64_t bits = 0;
-  plist_get_uint_val(node, &bits);
-  if (bits > static_cast<uint64_t>(INT64_MAX)) {
-    char* xml = nullptr;
-    uint32_t size = 0;
-    plist_to_xml(node, &xml, &size);
-    const std::unique_ptr<char, MallocFree> owned(xml);
-    if (xml == nullptr || std::string_view(xml, size).find("<integer>-") ==
-                              std::string_view::npos) {
-      return ValueFault("an integer does not fit in 64 bits");
-    }
-  }
-  return PlistValue{static_cast<int64_t>(bits)};
+  return count;
 }
 
-absl::StatusOr<PlistValue> ArrayFromPlist(plist_t node, size_t& key_count) {
-  PlistValue::Array array;
-  for (uint32_t i = 0; i < plist_array_get_size(node); ++i) {
-    ASSIGN_OR_RETURN(PlistValue element,
-                     FromPlist(plist_array_get_item(node, i), key_count));
-    array.push_back(std::move(element));
+size_t CountKeys(const PlistDict& dict);
+
+size_t CountKeys(const PlistValue& value) {
+  if (const auto* dict = value.As<PlistDict>()) return CountKeys(*dict);
+  size_t count = 0;
+  if (const auto* array = value.As<PlistArray>()) {
+    for (const PlistValue& element : *array) count += CountKeys(element);
   }
-  return PlistValue{std::move(array)};
+  return count;
 }
 
-absl::StatusOr<PlistValue> DictionaryFromPlist(plist_t node,
-                                               size_t& key_count) {
-  PlistValue::Dictionary dictionary;
-  plist_dict_iter iterator = nullptr;
-  plist_dict_new_iter(node, &iterator);
-  const std::unique_ptr<void, MallocFree> owned_iterator(iterator);
-  for (;;) {
-    char* key = nullptr;
-    plist_t item = nullptr;
-    plist_dict_next_item(node, iterator, &key, &item);
-    const std::unique_ptr<char, MallocFree> owned_key(key);
-    if (key == nullptr || item == nullptr) break;
-    ++key_count;
-    ASSIGN_OR_RETURN(PlistValue value, FromPlist(item, key_count));
-    dictionary.insert_or_assign(key, std::move(value));
-  }
-  return PlistValue{std::move(dictionary)};
+size_t CountKeys(const PlistDict& dict) {
+  size_t count = dict.size();
+  for (const auto& [key, value] : dict) count += CountKeys(value);
+  return count;
 }
 
-// Adds the keys of every dictionary to `key_count`.
-absl::StatusOr<PlistValue> FromPlist(plist_t node, size_t& key_count) {
-  uint64_t size = 0;
-  switch (plist_get_node_type(node)) {
-    case PLIST_BOOLEAN: {
-      uint8_t value = 0;
-      plist_get_bool_val(node, &value);
-      return PlistValue{value != 0};
-    }
-    case PLIST_UINT:
-      return IntegerFromPlist(node);
-    case PLIST_REAL: {
-      double value = 0;
-      plist_get_real_val(node, &value);
-      return PlistValue{value};
-    }
-    case PLIST_STRING: {
-      const char* text = plist_get_string_ptr(node, &size);
-      return PlistValue{std::string(text, size)};
-    }
-    case PLIST_DATA: {
-      const char* data = plist_get_data_ptr(node, &size);
-      return PlistValue{ToBytes(std::string_view(data, size))};
-    }
-    case PLIST_DATE: {
-      int32_t seconds = 0;
-      int32_t microseconds = 0;
-      plist_get_date_val(node, &seconds, &microseconds);
-      return PlistValue{PlistDate{seconds}};
-    }
-    case PLIST_ARRAY:
-      return ArrayFromPlist(node, key_count);
-    case PLIST_DICT:
-      return DictionaryFromPlist(node, key_count);
-    case PLIST_KEY:
-    case PLIST_UID:
-    case PLIST_NONE:
-      break;
-  }
-  return ValueFault("a value has a type that property lists do not know");
-}
-
-absl::StatusOr<PlistValue> ParsePlist(ByteView plist) {
+absl::StatusOr<PlistDict> ParseXml(ByteView plist) {
   RETURN_IF_ERROR(CheckSize(plist));
   const std::string_view xml = AsText(plist);
   if (xml.starts_with("bplist")) {
@@ -261,21 +128,16 @@ absl::StatusOr<PlistValue> ParsePlist(ByteView plist) {
   if (const std::optional<size_t> at = FindInvalidUtf8(plist)) {
     return Fault("EN-6", *at, "the property list is not UTF-8");
   }
-  XmlScanner scanner(xml);
-  RETURN_IF_ERROR(scanner.Scan());
-
-  plist_t root = nullptr;
-  plist_from_xml(xml.data(), static_cast<uint32_t>(xml.size()), &root);
-  const OwnedPlist owned(root);
-  if (root == nullptr || plist_get_node_type(root) != PLIST_DICT) {
-    return Fault("EN-7", 0, "this is no XML property list of a dictionary");
+  ASSIGN_OR_RETURN(const size_t key_count, CountKeys(xml));
+  absl::StatusOr<PlistDict> dict = ParsePlistDict(plist);
+  if (!dict.ok()) {
+    return Fault("EN-7", 0, std::string(Message(dict.status())));
   }
-  size_t key_count = 0;
-  ASSIGN_OR_RETURN(PlistValue value, FromPlist(root, key_count));
-  if (key_count != scanner.key_count()) {
+  // Of two equal keys the parser keeps one; another reader may keep the other.
+  if (CountKeys(*dict) != key_count) {
     return Fault("EN-8", 0, "a dictionary has the same key twice");
   }
-  return value;
+  return dict;
 }
 
 // ---- DER
@@ -322,12 +184,15 @@ Bytes IntegerElement(int64_t value) {
 
 absl::StatusOr<Bytes> ToDer(const PlistValue& value, size_t depth);
 
-absl::StatusOr<Bytes> DictionaryToDer(const PlistValue::Dictionary& dictionary,
+absl::StatusOr<Bytes> DictionaryToDer(const PlistDict& dictionary,
                                       size_t depth) {
+  // By the bytes of the keys, which is not quite the order of a PlistDict.
+  std::map<std::string_view, const PlistValue*> sorted;
+  for (const auto& [key, value] : dictionary) sorted[key] = &value;
   Bytes pairs;
-  for (const auto& [key, value] : dictionary) {
+  for (const auto& [key, value] : sorted) {
     Bytes pair = Element(kStringTag, AsBytes(key));
-    const absl::StatusOr<Bytes> der = ToDer(value, depth);
+    const absl::StatusOr<Bytes> der = ToDer(*value, depth);
     if (!der.ok()) return WithSubject(der.status(), key);
     Append(pair, *der);
     Append(pairs, Element(kSequenceTag, pair));
@@ -351,7 +216,7 @@ absl::StatusOr<Bytes> ToDer(const PlistValue& value, size_t depth) {
     return Element(kStringTag, AsBytes(*text));
   }
   if (const auto* data = value.As<Bytes>()) return Element(kDataTag, *data);
-  if (const auto* array = value.As<PlistValue::Array>()) {
+  if (const auto* array = value.As<PlistArray>()) {
     Bytes elements;
     for (const PlistValue& element : *array) {
       ASSIGN_OR_RETURN(const Bytes der, ToDer(element, depth + 1));
@@ -359,7 +224,7 @@ absl::StatusOr<Bytes> ToDer(const PlistValue& value, size_t depth) {
     }
     return Element(kSequenceTag, elements);
   }
-  if (const auto* dictionary = value.As<PlistValue::Dictionary>()) {
+  if (const auto* dictionary = value.As<PlistDict>()) {
     return DictionaryToDer(*dictionary, depth + 1);
   }
   return ValueFault("an entitlement is a real number or a date");
@@ -457,9 +322,10 @@ enum class DerForm { kCurrent, kSets };
 absl::StatusOr<PlistValue> FromDer(const DerReader::Item& item, DerForm form,
                                    size_t depth);
 
-absl::StatusOr<PlistValue> DictionaryFromDer(const DerReader::Item& item,
-                                             DerForm form, size_t depth) {
-  PlistValue::Dictionary dictionary;
+absl::StatusOr<PlistDict> DictionaryFromDer(const DerReader::Item& item,
+                                            DerForm form, size_t depth) {
+  PlistDict dictionary;
+  std::optional<std::string> last_key;
   DerReader pairs(item.content, item.offset);
   while (!pairs.at_end()) {
     const size_t offset = pairs.offset();
@@ -470,15 +336,15 @@ absl::StatusOr<PlistValue> DictionaryFromDer(const DerReader::Item& item,
     ASSIGN_OR_RETURN(const DerReader::Item value_item, in.Next());
     ASSIGN_OR_RETURN(PlistValue value, FromDer(value_item, form, depth + 1));
     RETURN_IF_ERROR(in.CheckEnd());
-    const bool is_sorted =
-        dictionary.empty() || dictionary.rbegin()->first < key;
+    const bool is_sorted = !last_key.has_value() || *last_key < key;
     if (dictionary.contains(key) || (form == DerForm::kCurrent && !is_sorted)) {
       return Fault("EN-15", offset,
                    "key " + key + " is given twice or out of order");
     }
+    last_key = key;
     dictionary.emplace(std::move(key), std::move(value));
   }
-  return PlistValue{std::move(dictionary)};
+  return dictionary;
 }
 
 absl::StatusOr<PlistValue> FromDer(const DerReader::Item& item, DerForm form,
@@ -510,7 +376,7 @@ absl::StatusOr<PlistValue> FromDer(const DerReader::Item& item, DerForm form,
     case kDataTag:
       return PlistValue{ToBytes(item.content)};
     case kSequenceTag: {
-      PlistValue::Array array;
+      PlistArray array;
       DerReader elements(item.content, item.offset);
       while (!elements.at_end()) {
         ASSIGN_OR_RETURN(const DerReader::Item element, elements.Next());
@@ -522,7 +388,9 @@ absl::StatusOr<PlistValue> FromDer(const DerReader::Item& item, DerForm form,
     case kDictionaryTag:
     case kSetTag:
       if ((item.tag == kSetTag) == (form == DerForm::kSets)) {
-        return DictionaryFromDer(item, form, depth);
+        ASSIGN_OR_RETURN(PlistDict dictionary,
+                         DictionaryFromDer(item, form, depth));
+        return PlistValue{std::move(dictionary)};
       }
       break;
     default:
@@ -532,8 +400,7 @@ absl::StatusOr<PlistValue> FromDer(const DerReader::Item& item, DerForm form,
                absl::StrFormat("DER tag %#x has no meaning here", item.tag));
 }
 
-std::string FirstDifference(const PlistValue::Dictionary& a,
-                            const PlistValue::Dictionary& b) {
+std::string FirstDifference(const PlistDict& a, const PlistDict& b) {
   for (const auto& [key, value] : a) {
     const auto found = b.find(key);
     if (found == b.end() || !(found->second == value)) return key;
@@ -551,39 +418,39 @@ absl::StatusOr<Bytes> BuildEntitlements(ByteView plist) {
     RETURN_IF_ERROR(ParseEntitlements(plist).status());
     return ToBytes(plist);
   }
-  RETURN_IF_ERROR(ParsePlist(plist).status());
+  RETURN_IF_ERROR(ParseXml(plist).status());
   return WrapBlob(kEntitlementsMagic, plist);
 }
 
-absl::StatusOr<PlistValue> ParseEntitlements(ByteView blob) {
+absl::StatusOr<PlistDict> ParseEntitlements(ByteView blob) {
   ASSIGN_OR_RETURN(const ByteView plist, UnwrapBlob(kEntitlementsMagic, blob));
-  absl::StatusOr<PlistValue> value = ParsePlist(plist);
-  if (!value.ok()) return WithOffsetBase(value.status(), kBlobHeaderSize);
-  return value;
+  absl::StatusOr<PlistDict> dictionary = ParseXml(plist);
+  if (!dictionary.ok()) {
+    return WithOffsetBase(dictionary.status(), kBlobHeaderSize);
+  }
+  return dictionary;
 }
 
-absl::StatusOr<Bytes> BuildEntitlementsDer(const PlistValue& entitlements) {
-  const auto* dictionary = entitlements.As<PlistValue::Dictionary>();
-  if (dictionary == nullptr) {
-    return ValueFault("entitlements are not a dictionary");
-  }
+absl::StatusOr<Bytes> BuildEntitlementsDer(const PlistDict& entitlements) {
   Bytes content = IntegerElement(kVersion);
-  ASSIGN_OR_RETURN(const Bytes der, DictionaryToDer(*dictionary, 1));
+  ASSIGN_OR_RETURN(const Bytes der, DictionaryToDer(entitlements, 1));
   Append(content, der);
   return WrapBlob(kEntitlementsDerMagic, Element(kEntitlementsTag, content));
 }
 
-absl::StatusOr<PlistValue> ParseEntitlementsDer(ByteView blob) {
+absl::StatusOr<PlistDict> ParseEntitlementsDer(ByteView blob) {
   return ParseEntitlementsDer(blob, kEntitlementsDerMagic);
 }
 
-absl::StatusOr<PlistValue> ParseEntitlementsDer(ByteView blob, uint32_t magic) {
+absl::StatusOr<PlistDict> ParseEntitlementsDer(ByteView blob, uint32_t magic) {
   ASSIGN_OR_RETURN(const ByteView der, UnwrapBlob(magic, blob));
   RETURN_IF_ERROR(CheckSize(der));
   DerReader in(der, kBlobHeaderSize);
   ASSIGN_OR_RETURN(const DerReader::Item outer, in.Next());
   RETURN_IF_ERROR(in.CheckEnd());
-  if (outer.tag == kSetTag) return FromDer(outer, DerForm::kSets, 1);
+  if (outer.tag == kSetTag) {
+    return DictionaryFromDer(outer, DerForm::kSets, 1);
+  }
   RETURN_IF_ERROR(CheckTag(outer, kEntitlementsTag));
   DerReader content(outer.content, outer.offset);
   ASSIGN_OR_RETURN(const DerReader::Item version_item,
@@ -596,22 +463,21 @@ absl::StatusOr<PlistValue> ParseEntitlementsDer(ByteView blob, uint32_t magic) {
   ASSIGN_OR_RETURN(const DerReader::Item dictionary,
                    content.Next(kDictionaryTag));
   RETURN_IF_ERROR(content.CheckEnd());
-  return FromDer(dictionary, DerForm::kCurrent, 1);
+  return DictionaryFromDer(dictionary, DerForm::kCurrent, 1);
 }
 
 absl::Status CheckEntitlementsAgree(ByteView blob, ByteView der_blob) {
-  ASSIGN_OR_RETURN(const PlistValue xml, ParseEntitlements(blob));
-  ASSIGN_OR_RETURN(const PlistValue der, ParseEntitlementsDer(der_blob));
+  ASSIGN_OR_RETURN(const PlistDict xml, ParseEntitlements(blob));
+  ASSIGN_OR_RETURN(const PlistDict der, ParseEntitlementsDer(der_blob));
   if (xml == der) return absl::OkStatus();
-  const std::string key = FirstDifference(*xml.As<PlistValue::Dictionary>(),
-                                          *der.As<PlistValue::Dictionary>());
+  const std::string key = FirstDifference(xml, der);
   return WithSubject(
       WithRule(ValueFault("XML and DER entitlements differ in " + key),
                "EN-20"),
       key);
 }
 
-uint64_t ExecSegmentFlags(const PlistValue& entitlements) {
+uint64_t ExecSegmentFlags(const PlistDict& entitlements) {
   constexpr struct {
     const char* key;
     uint64_t flag;
@@ -628,8 +494,8 @@ uint64_t ExecSegmentFlags(const PlistValue& entitlements) {
   };
   uint64_t flags = 0;
   for (const auto& [key, flag] : kKeys) {
-    const PlistValue* value = entitlements.Find(key);
-    if (value != nullptr && value->IsTrue()) flags |= flag;
+    const bool* value = FindInDict<bool>(entitlements, key);
+    if (value != nullptr && *value) flags |= flag;
   }
   return flags;
 }

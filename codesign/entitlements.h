@@ -14,13 +14,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "codesign/base/bytes.h"
-#include "codesign/base/plist_value.h"
+#include "codesign/bundle/property_list.h"
 
 namespace codeseal {
 
 // Limits on what is read; a real list has some dozen keys.
 inline constexpr size_t kMaxEntitlementsSize = size_t{1} << 20;  // bytes
-inline constexpr size_t kMaxEntitlementsDepth = 32;  // dictionaries and arrays
+inline constexpr size_t kMaxEntitlementsDepth = 32;  // of the DER form
 
 // The blob for slot 5: a header around `plist` exactly as given; or `plist`
 // itself when it is such a blob already. The content must parse.
@@ -31,19 +31,19 @@ absl::StatusOr<Bytes> BuildEntitlements(ByteView plist);
 // text could be read in two ways: keys given twice and bytes that are not UTF-8
 // are refused, and so are binary property lists.
 // Errors: INVALID_ARGUMENT REASON_BAD_ENTITLEMENTS; what UnwrapBlob() returns.
-absl::StatusOr<PlistValue> ParseEntitlements(ByteView blob);
+absl::StatusOr<PlistDict> ParseEntitlements(ByteView blob);
 
-// The blob for slot 7. `entitlements` is a dictionary of booleans, integers,
-// strings, data, arrays and dictionaries.
+// The blob for slot 7, of booleans, integers, strings, data, arrays and
+// dictionaries.
 // Errors: INVALID_ARGUMENT REASON_BAD_ENTITLEMENTS for reals and dates.
-absl::StatusOr<Bytes> BuildEntitlementsDer(const PlistValue& entitlements);
+absl::StatusOr<Bytes> BuildEntitlementsDer(const PlistDict& entitlements);
 
 // The dictionary in a blob of slot 7, or of the constraint slots when `magic`
 // says so. Also reads the form of 2020 and 2021, in which dictionaries are
 // sets. Any other encoding than DER is refused.
 // Errors: INVALID_ARGUMENT REASON_BAD_ENTITLEMENTS; what UnwrapBlob() returns.
-absl::StatusOr<PlistValue> ParseEntitlementsDer(ByteView blob);
-absl::StatusOr<PlistValue> ParseEntitlementsDer(ByteView blob, uint32_t magic);
+absl::StatusOr<PlistDict> ParseEntitlementsDer(ByteView blob);
+absl::StatusOr<PlistDict> ParseEntitlementsDer(ByteView blob, uint32_t magic);
 
 // Whether the blobs of slots 5 and 7 say the same. Older systems obey the one,
 // newer the other: a difference is an attack or a fault.
@@ -63,7 +63,7 @@ enum ExecSegmentFlag : uint64_t {
 };
 
 // The bits that entitlements call for. kExecSegmentMainBinary is not theirs.
-uint64_t ExecSegmentFlags(const PlistValue& entitlements);
+uint64_t ExecSegmentFlags(const PlistDict& entitlements);
 
 }  // namespace codeseal
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "absl/time/civil_time.h"
+#include "absl/time/time.h"
 #include "codesign/base/error.h"
 #include "codesign/requirement/requirement.h"
 #include "codesign/requirement/vocabulary.h"
@@ -84,18 +86,24 @@ bool MatchesText(const RequirementMatch& match, std::string_view text) {
   return false;
 }
 
-bool MatchesDate(const RequirementMatch& match, PlistDate date) {
+absl::Time TimeOf(int64_t seconds_since_2001) {
+  return absl::FromCivil(absl::CivilSecond(2001), absl::UTCTimeZone()) +
+         absl::Seconds(seconds_since_2001);
+}
+
+bool MatchesTime(const RequirementMatch& match, absl::Time time) {
+  const absl::Time other = TimeOf(match.at);
   switch (match.op) {
     case MatchOp::kOn:
-      return date.at == match.at;
+      return time == other;
     case MatchOp::kBefore:
-      return date.at < match.at;
+      return time < other;
     case MatchOp::kAfter:
-      return date.at > match.at;
+      return time > other;
     case MatchOp::kOnOrBefore:
-      return date.at <= match.at;
+      return time <= other;
     case MatchOp::kOnOrAfter:
-      return date.at >= match.at;
+      return time >= other;
     case MatchOp::kExists:
     case MatchOp::kEqual:
     case MatchOp::kContains:
@@ -114,12 +122,11 @@ bool MatchesDate(const RequirementMatch& match, PlistDate date) {
 // `value` is null when there is none.
 bool Matches(const RequirementMatch& match, const PlistValue* value) {
   if (value == nullptr) return match.op == MatchOp::kAbsent;
-  if (const auto* array = value->As<PlistValue::Array>()) {
+  if (const auto* array = value->As<PlistArray>()) {
     for (const PlistValue& element : *array) {
       // An array in an array is not searched: hostile input can't choose the
       // depth of this recursion.
-      if (element.As<PlistValue::Array>() == nullptr &&
-          Matches(match, &element)) {
+      if (element.As<PlistArray>() == nullptr && Matches(match, &element)) {
         return true;
       }
     }
@@ -132,10 +139,16 @@ bool Matches(const RequirementMatch& match, const PlistValue* value) {
   if (const auto* text = value->As<std::string>()) {
     return MatchesText(match, *text);
   }
-  if (const auto* date = value->As<PlistDate>()) {
-    return MatchesDate(match, *date);
+  if (const auto* time = value->As<absl::Time>()) {
+    return MatchesTime(match, *time);
   }
   return false;
+}
+
+const PlistValue* FindValue(const PlistDict* dictionary, std::string_view key) {
+  if (dictionary == nullptr) return nullptr;
+  const auto found = dictionary->find(key);
+  return found == dictionary->end() ? nullptr : &found->second;
 }
 
 class Evaluator {
@@ -278,7 +291,7 @@ Truth Evaluator::CertificateDate(
         ParseGeneralizedTime(AsText(ByteView(*extension).subspan(kHeaderSize)));
   }
   if (!at.has_value()) return ToTruth(Matches(expression.match, nullptr));
-  const PlistValue value{PlistDate{*at}};
+  const PlistValue value{TimeOf(*at)};
   return ToTruth(Matches(expression.match, &value));
 }
 
@@ -306,13 +319,11 @@ Truth Evaluator::Term(const RequirementExpression& expression) const {
     case RequirementOp::kInfoValue:
     case RequirementOp::kInfoField:
     case RequirementOp::kEntitlement: {
-      const PlistValue* dictionary =
-          expression.op == RequirementOp::kEntitlement ? context_.entitlements
-                                                       : context_.info;
+      const PlistDict* dictionary = expression.op == RequirementOp::kEntitlement
+                                        ? context_.entitlements
+                                        : context_.info;
       return ToTruth(Matches(expression.match,
-                             dictionary == nullptr
-                                 ? nullptr
-                                 : dictionary->Find(AsText(expression.key))));
+                             FindValue(dictionary, AsText(expression.key))));
     }
     case RequirementOp::kCertificateField:
       return CertificateField(expression);

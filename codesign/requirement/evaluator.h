@@ -15,7 +15,7 @@
 
 #include "absl/status/status.h"
 #include "codesign/base/digest.h"
-#include "codesign/base/plist_value.h"
+#include "codesign/bundle/property_list.h"
 #include "codesign/cms/certificate.h"
 #include "codesign/requirement/expression.h"
 
@@ -27,9 +27,9 @@ struct RequirementContext {
   // macOS compares with the cdhash of the best CodeDirectory only.
   std::span<const CdHash> cdhashes;
   uint8_t platform = 0;  // of the CodeDirectory
-  // Dictionaries; null when the code has none.
-  const PlistValue* info = nullptr;
-  const PlistValue* entitlements = nullptr;
+  // Null when the code has none.
+  const PlistDict* info = nullptr;
+  const PlistDict* entitlements = nullptr;
   std::span<const Certificate>
       chain;  // leaf first, root last; empty for ad-hoc
 };
