@@ -29,11 +29,29 @@ std::optional<ErrorDetail> FindDetail(const v1::Status& status) {
   return std::nullopt;
 }
 
+// The faults of connecting for which gRPC 1.51 has no useful words.
+std::string ExplainConnecting(const std::string& message) {
+  const auto says = [&](std::string_view part) {
+    return message.find(part) != std::string::npos;
+  };
+  if (message.starts_with("empty address list")) {
+    return "no TLS handshake was possible: does the key belong to the client "
+           "certificate?";
+  }
+  if (says("failed to connect") &&
+      (says("Socket closed") || says("Connection reset"))) {
+    return message +
+           ": the server hung up, as it does when it does not accept the "
+           "client certificate or has too many connections";
+  }
+  return message;
+}
+
 // gRPC reports a failed handshake as UNAVAILABLE like a refused connection;
 // only the text tells them apart.
 bool SpeaksOfTls(std::string_view message) {
-  constexpr std::array<std::string_view, 6> kMarks = {
-      "handshake", "SSL", "TLS", "certificate", "Peer name", "peer name"};
+  constexpr std::array<std::string_view, 4> kMarks = {
+      "handshake", "SSL", "certificate verify", "eer name"};
   return std::any_of(kMarks.begin(), kMarks.end(), [&](std::string_view mark) {
     return message.find(mark) != std::string_view::npos;
   });
@@ -84,6 +102,9 @@ absl::Status GrpcToStatus(const grpc::Status& status) {
   // The trailer's own copy of code and text is what gRPC acted on.
   wire.set_code(status.error_code());
   wire.set_message(status.error_message());
+  if (wire.details().empty()) {
+    wire.set_message(ExplainConnecting(status.error_message()));
+  }
   return WireToStatus(wire);
 }
 
