@@ -93,6 +93,13 @@ std::string PublicKeyAlgorithm(const EVP_PKEY* key) {
   return name == nullptr ? "unknown" : name;
 }
 
+std::string PublicKeyAlgorithm(ByteView spki) {
+  const UniqueEvpPkey key = ReadPublicKey(spki);
+  if (key != nullptr) return PublicKeyAlgorithm(key.get());
+  DrainOpenSslErrors();
+  return "unknown";
+}
+
 absl::StatusOr<Bytes> BuildRsaPublicKey(ByteView modulus, ByteView exponent) {
   if (modulus.empty() || modulus.size() > 2048 || exponent.empty() ||
       exponent.size() > 2048) {

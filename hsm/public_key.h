@@ -27,6 +27,8 @@ absl::StatusOr<UniqueEvpPkey> ParsePublicKey(ByteView spki);
 // "rsa2048", "p256", "p384"; for keys that ParsePublicKey() refuses, OpenSSL's
 // own name of the type.
 std::string PublicKeyAlgorithm(const EVP_PKEY* key);
+// The same for a SubjectPublicKeyInfo; "unknown" when it does not parse.
+std::string PublicKeyAlgorithm(ByteView spki);
 
 // DER SubjectPublicKeyInfo of the raw parts that PKCS#11 keeps, big-endian.
 // Any size of RSA key, any named curve: listings show more than we sign with.

@@ -1,0 +1,47 @@
+// What a PKCS#11 return value means: its name, what the worker does about it,
+// and what the caller is told. One table, ck_rv.cc.
+
+#ifndef CODESEAL_HSM_CK_RV_H_
+#define CODESEAL_HSM_CK_RV_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "codesign/base/error.h"
+
+namespace codeseal {
+
+// The worker's answer to a failed call.
+enum class TokenAction : uint8_t {
+  kFail,        // asking again would not help
+  kCheckState,  // may hide a lost login: ask for the session's state, then fail
+  kNewSession,  // as kCheckState, but try once more in a new session
+  kReopen,      // sessions and login are gone: open the token anew
+};
+
+struct CkRvRule {
+  unsigned long rv;  // CK_RV
+  const char* name;  // "CKR_PIN_INCORRECT"
+  TokenAction action;
+  absl::StatusCode code;
+  v1::Reason reason;
+};
+
+// The rule for `rv`; for codes that the table does not know, the one of
+// CKR_GENERAL_ERROR.
+const CkRvRule& FindCkRv(unsigned long rv);
+
+// "CKR_DEVICE_ERROR", or "CKR_0x80000001" for codes without a name.
+std::string CkRvName(unsigned long rv);
+// The code of a name; nullopt for an unknown one.
+std::optional<unsigned long> ParseCkRvName(std::string_view name);
+
+// The Status for `call` ("C_Sign") having returned `rv`, which is not CKR_OK.
+absl::Status TokenError(unsigned long rv, std::string_view call);
+
+}  // namespace codeseal
+
+#endif  // CODESEAL_HSM_CK_RV_H_

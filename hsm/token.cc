@@ -1,0 +1,614 @@
+#include "hsm/token.h"
+
+#include <openssl/rand.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "codesign/base/error.h"
+#include "hsm/key_policy.h"
+#include "hsm/pin.h"
+#include "hsm/public_key.h"
+#include "hsm/worker_message.h"
+#include "hsm/worker_process.h"
+
+namespace codeseal {
+namespace {
+
+// While a token is down, one call in turn tries it; the pause between tries
+// doubles. Short of 2 s, so that signing resumes within that time.
+constexpr absl::Duration kFirstPause = absl::Milliseconds(20);
+constexpr absl::Duration kLongestPause = absl::Seconds(1);
+// A try must not be held up by a token that still hangs; but every fourth gets
+// the whole operation_timeout, for tokens that are slower than this.
+constexpr absl::Duration kProbePatience = absl::Milliseconds(800);
+constexpr int kPatientProbe = 4;
+// For calls that no session waits behind: generating a key, listing.
+constexpr absl::Duration kSlowCallPatience = absl::Minutes(5);
+
+absl::Status Misconfigured(const std::string& message) {
+  return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                   v1::REASON_BAD_CONFIG, message);
+}
+
+absl::Status TimedOut(absl::Duration patience) {
+  return MakeError(absl::StatusCode::kDeadlineExceeded, v1::STAGE_TOKEN,
+                   v1::REASON_TOKEN_TIMEOUT,
+                   absl::StrCat("the token did not answer within ",
+                                absl::FormatDuration(patience)));
+}
+
+absl::Status WorkerDied() {
+  return MakeError(absl::StatusCode::kUnavailable, v1::STAGE_TOKEN,
+                   v1::REASON_TOKEN_DOWN,
+                   "the worker process of the token died");
+}
+
+absl::Status DeadlinePassed() {
+  return MakeError(absl::StatusCode::kDeadlineExceeded, v1::STAGE_TOKEN,
+                   v1::REASON_TOKEN_TIMEOUT,
+                   "the deadline passed before the token answered");
+}
+
+// Trouble that concerns the token, not just the one call.
+bool MeansDown(const absl::Status& status) {
+  const Reason reason = GetReason(status);
+  return status.code() == absl::StatusCode::kUnavailable ||
+         reason == v1::REASON_PIN_REJECTED || reason == v1::REASON_PIN_HOLD ||
+         reason == v1::REASON_PIN_SOURCE || reason == v1::REASON_MODULE_LOAD;
+}
+
+hsm::WorkerConfig MakeWorkerConfig(const TokenConfig& config) {
+  hsm::WorkerConfig wire;
+  wire.set_module(config.module);
+  wire.set_init_args(config.init_args);
+  wire.set_label(config.label);
+  for (const std::string& serial : config.serials) wire.add_serials(serial);
+  wire.set_pin_source(config.pin_source);
+  const uint32_t count = config.serialize ? 1 : config.session_count;
+  wire.set_session_count(count);
+  wire.set_channel_count(count);
+  return wire;
+}
+
+// One token's current worker, and the judgement when to start the next one.
+// Thread-safe. Keys share it with their Token.
+class TokenConnection {
+ public:
+  explicit TokenConnection(TokenConfig config) : config_(std::move(config)) {}
+
+  struct Answer {
+    hsm::Reply reply;
+    uint64_t worker_number = 0;  // rises with every worker
+  };
+
+  // Runs one call on the current worker. A call that a worker's death
+  // interrupted is tried once more on the next: no call leaves anything behind
+  // on the token but GenerateKey, which refuses to make the same key twice.
+  absl::StatusOr<Answer> Call(const hsm::Request& request, absl::Time deadline,
+                              absl::Duration patience);
+
+  // The same on a worker of its own, which ends with the call.
+  absl::StatusOr<Answer> CallAlone(const hsm::Request& request,
+                                   absl::Time deadline);
+
+  // Kills the current worker if it is number `worker_number`: it lied.
+  void Distrust(uint64_t worker_number, const absl::Status& status);
+
+  const TokenConfig& config() const { return config_; }
+
+ private:
+  struct Worker {
+    std::shared_ptr<WorkerProcess> process;
+    uint64_t number = 0;
+    bool is_probe = false;  // the token was down when it started
+    absl::Duration patience = absl::InfiniteDuration();  // at most
+  };
+
+  // The current worker, or a new one. Fails fast while the token is down.
+  absl::StatusOr<Worker> TakeWorker();
+  absl::Status CheckPinHold() const;                          // under mutex_
+  void NoteLogins(const WorkerProcess::LoginRecord& record);  // under mutex_
+  // About a worker that is not the current one any more, only its death counts.
+  void NoteSuccess(const Worker& worker);
+  void NoteFailure(const Worker& worker, const absl::Status& status,
+                   bool replace);
+  // One failure for each worker, however many calls it took with it.
+  void CountDeath(uint64_t number, const absl::Status& status);  // under mutex_
+  void CountFailure(const absl::Status& status);                 // under mutex_
+  // The call ended without a verdict on the token.
+  void NoteUndecided(const Worker& worker);
+  absl::Status Named(absl::Status status) const {
+    return WithSubject(std::move(status), "token " + config_.name);
+  }
+
+  const TokenConfig config_;
+
+  std::mutex mutex_;
+  std::shared_ptr<WorkerProcess> process_;
+  uint64_t worker_number_ = 0;
+  bool probing_ = false;
+  int failure_count_ = 0;            // since the last success
+  uint64_t dead_worker_number_ = 0;  // the last whose death was counted
+  absl::Time retry_at_ = absl::InfinitePast();
+  absl::Status last_failure_;
+  // Of all workers so far.
+  bool pin_accepted_ = false;
+  bool pin_rejected_ = false;
+  bool login_in_doubt_ = false;
+};
+
+absl::Status TokenConnection::CheckPinHold() const {
+  if (!pin_rejected_) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_TOKEN,
+                   v1::REASON_PIN_HOLD,
+                   "the token refused the PIN; it is not sent again until this "
+                   "program is started anew");
+}
+
+void TokenConnection::NoteLogins(const WorkerProcess::LoginRecord& record) {
+  pin_accepted_ = pin_accepted_ || record.accepted;
+  pin_rejected_ = pin_rejected_ || record.rejected;
+  login_in_doubt_ = !pin_accepted_ && (login_in_doubt_ || record.in_doubt);
+}
+
+absl::StatusOr<TokenConnection::Worker> TokenConnection::TakeWorker() {
+  std::shared_ptr<WorkerProcess> ended;
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (process_ != nullptr && process_->dead()) {
+    // Its last words decide whether the PIN may be sent again.
+    ended = process_;
+    lock.unlock();
+    ended->Join();
+    lock.lock();
+    NoteLogins(ended->login_record());
+    if (process_ == ended) {
+      process_ = nullptr;
+      CountDeath(worker_number_, WorkerDied());
+    }
+  }
+  if (process_ != nullptr) NoteLogins(process_->login_record());
+  RETURN_IF_ERROR(CheckPinHold());
+  const absl::Time now = absl::Now();
+  if (failure_count_ > 0 && (now < retry_at_ || probing_)) {
+    if (last_failure_.code() == absl::StatusCode::kFailedPrecondition) {
+      return last_failure_;
+    }
+    return MakeError(absl::StatusCode::kUnavailable, v1::STAGE_TOKEN,
+                     v1::REASON_TOKEN_DOWN,
+                     absl::StrCat("the token is down: ",
+                                  std::string(Message(last_failure_))));
+  }
+  Worker worker;
+  // The first try after a failure is open to all who wait for it; only when
+  // that failed too, one at a time.
+  worker.is_probe = failure_count_ > 1;
+  if (worker.is_probe && failure_count_ % kPatientProbe != 0) {
+    worker.patience = kProbePatience;
+  }
+  if (process_ == nullptr) {
+    hsm::WorkerConfig wire = MakeWorkerConfig(config_);
+    wire.set_login_in_doubt(login_in_doubt_);
+    absl::StatusOr<std::shared_ptr<WorkerProcess>> started =
+        WorkerProcess::Start(config_.worker_path, wire);
+    if (!started.ok()) return started.status();
+    process_ = *std::move(started);
+    ++worker_number_;
+  }
+  probing_ = worker.is_probe;
+  worker.process = process_;
+  worker.number = worker_number_;
+  return worker;
+}
+
+void TokenConnection::NoteSuccess(const Worker& worker) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (worker.is_probe) probing_ = false;
+  if (worker.number == worker_number_) failure_count_ = 0;
+}
+
+void TokenConnection::NoteUndecided(const Worker& worker) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (worker.is_probe) probing_ = false;
+}
+
+void TokenConnection::NoteFailure(const Worker& worker,
+                                  const absl::Status& status, bool replace) {
+  if (replace) worker.process->Kill();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (worker.is_probe) probing_ = false;
+  if (replace) {
+    CountDeath(worker.number, status);
+  } else if (worker.number == worker_number_) {
+    CountFailure(status);
+  }
+}
+
+void TokenConnection::CountDeath(uint64_t number, const absl::Status& status) {
+  if (number <= dead_worker_number_) return;
+  dead_worker_number_ = number;
+  CountFailure(status);
+}
+
+void TokenConnection::CountFailure(const absl::Status& status) {
+  ++failure_count_;
+  last_failure_ = status;
+  absl::Duration pause = absl::ZeroDuration();
+  if (failure_count_ > 1) {
+    pause = std::min(kLongestPause,
+                     kFirstPause * (1 << std::min(failure_count_ - 2, 10)));
+  }
+  retry_at_ = absl::Now() + pause;
+}
+
+absl::StatusOr<TokenConnection::Answer> TokenConnection::Call(
+    const hsm::Request& request, absl::Time deadline, absl::Duration patience) {
+  absl::Status died;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    absl::StatusOr<Worker> worker = TakeWorker();
+    if (!worker.ok()) return Named(died.ok() ? worker.status() : died);
+    patience = std::min(patience, worker->patience);
+    WorkerProcess::Result result =
+        worker->process->Call(request, deadline, patience);
+    switch (result.outcome) {
+      case WorkerProcess::Outcome::kReply: {
+        absl::Status status = GetStatus(result.reply);
+        if (!status.ok() && MeansDown(status)) {
+          NoteFailure(*worker, status, result.reply.replace_worker());
+        } else {
+          NoteSuccess(*worker);
+        }
+        if (!status.ok()) return Named(std::move(status));
+        return Answer{std::move(result.reply), worker->number};
+      }
+      case WorkerProcess::Outcome::kDied:
+        died = WorkerDied();
+        NoteFailure(*worker, died, true);
+        break;
+      case WorkerProcess::Outcome::kTimedOut: {
+        absl::Status status = TimedOut(patience);
+        NoteFailure(*worker, status, true);
+        return Named(std::move(status));
+      }
+      case WorkerProcess::Outcome::kGaveUp:
+        NoteUndecided(*worker);
+        return Named(DeadlinePassed());
+    }
+  }
+  return Named(died);
+}
+
+absl::StatusOr<TokenConnection::Answer> TokenConnection::CallAlone(
+    const hsm::Request& request, absl::Time deadline) {
+  hsm::WorkerConfig wire = MakeWorkerConfig(config_);
+  wire.set_channel_count(1);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (process_ != nullptr) NoteLogins(process_->login_record());
+    if (absl::Status hold = CheckPinHold(); !hold.ok()) return Named(hold);
+    wire.set_login_in_doubt(login_in_doubt_);
+  }
+  absl::StatusOr<std::shared_ptr<WorkerProcess>> process =
+      WorkerProcess::Start(config_.worker_path, wire);
+  if (!process.ok()) return Named(process.status());
+  WorkerProcess::Result result =
+      (*process)->Call(request, deadline, kSlowCallPatience);
+  if (result.outcome != WorkerProcess::Outcome::kReply) (*process)->Kill();
+  (*process)->HangUp();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    NoteLogins((*process)->login_record());
+  }
+  switch (result.outcome) {
+    case WorkerProcess::Outcome::kReply: {
+      absl::Status status = GetStatus(result.reply);
+      if (!status.ok()) return Named(std::move(status));
+      return Answer{std::move(result.reply), 0};
+    }
+    case WorkerProcess::Outcome::kDied:
+      return Named(WorkerDied());
+    case WorkerProcess::Outcome::kTimedOut:
+    case WorkerProcess::Outcome::kGaveUp:
+      break;
+  }
+  return Named(DeadlinePassed());
+}
+
+void TokenConnection::Distrust(uint64_t worker_number,
+                               const absl::Status& status) {
+  Worker worker;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (worker_number != worker_number_ || process_ == nullptr) return;
+    worker.process = process_;
+    worker.number = worker_number_;
+  }
+  NoteFailure(worker, status, true);
+}
+
+// A key on the token. Stays valid across workers.
+class TokenKey : public KeyBackend {
+ public:
+  TokenKey(std::shared_ptr<TokenConnection> connection, KeyReference reference,
+           Bytes public_key, UniqueEvpPkey verifier)
+      : connection_(std::move(connection)),
+        reference_(ToWire(reference, public_key)),
+        public_key_(std::move(public_key)),
+        verifier_(std::move(verifier)) {}
+
+  ByteView public_key() const override { return public_key_; }
+
+  absl::StatusOr<Bytes> Sign(SignMechanism mechanism, SignDigest digest_kind,
+                             ByteView digest, absl::Time deadline) override {
+    return Sign(mechanism, digest_kind, digest, deadline, false);
+  }
+
+  // Signs something random and checks it, in the way certificates are signed.
+  absl::Status Prove(absl::Time deadline) {
+    Bytes digest(DigestSize(SignDigest::kSha256));
+    if (RAND_bytes(digest.data(), static_cast<int>(digest.size())) != 1) {
+      return MakeError(absl::StatusCode::kInternal, v1::STAGE_TOKEN,
+                       v1::REASON_INTERNAL, DrainOpenSslErrors());
+    }
+    const SignMechanism mechanism = EVP_PKEY_is_a(verifier_.get(), "RSA") == 1
+                                        ? SignMechanism::kRsaPkcs1
+                                        : SignMechanism::kEcdsa;
+    return Sign(mechanism, SignDigest::kSha256, digest, deadline, true)
+        .status();
+  }
+
+ private:
+  absl::StatusOr<Bytes> Sign(SignMechanism mechanism, SignDigest digest_kind,
+                             ByteView digest, absl::Time deadline,
+                             bool always_verify);
+
+  const std::shared_ptr<TokenConnection> connection_;
+  const hsm::KeyReference reference_;
+  const Bytes public_key_;
+  const UniqueEvpPkey verifier_;
+  // Worker number and login generation of the last signature that was checked.
+  std::mutex mutex_;
+  std::pair<uint64_t, uint64_t> verified_;
+};
+
+absl::StatusOr<Bytes> TokenKey::Sign(SignMechanism mechanism,
+                                     SignDigest digest_kind, ByteView digest,
+                                     absl::Time deadline, bool always_verify) {
+  const bool rsa = EVP_PKEY_is_a(verifier_.get(), "RSA") == 1;
+  if (rsa == (mechanism == SignMechanism::kEcdsa) ||
+      digest.size() != DigestSize(digest_kind)) {
+    return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_TOKEN,
+                     v1::REASON_BAD_REQUEST,
+                     "the mechanism or the digest does not fit the key");
+  }
+  hsm::Request request;
+  hsm::SignCall& call = *request.mutable_sign();
+  *call.mutable_key() = reference_;
+  call.set_mechanism(static_cast<uint32_t>(mechanism));
+  call.set_digest_kind(static_cast<uint32_t>(digest_kind));
+  call.set_digest(ToString(digest));
+  ASSIGN_OR_RETURN(const TokenConnection::Answer answer,
+                   connection_->Call(request, deadline,
+                                     connection_->config().operation_timeout));
+  Bytes signature = ToBytes(answer.reply.signature());
+
+  // A new worker or login has looked the key up anew, perhaps wrongly.
+  const std::pair generation(answer.worker_number,
+                             answer.reply.login_generation());
+  bool verify = always_verify;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    verify = verify || verified_ != generation;
+  }
+  if (!verify) return signature;
+  absl::Status status =
+      VerifyDigest(verifier_.get(), mechanism, digest_kind, digest, signature);
+  if (!status.ok()) {
+    status =
+        WithSubject(std::move(status), "token " + connection_->config().name);
+    connection_->Distrust(answer.worker_number, status);
+    return status;
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  verified_ = generation;
+  return signature;
+}
+
+class TokenImpl : public Token {
+ public:
+  explicit TokenImpl(TokenConfig config)
+      : connection_(std::make_shared<TokenConnection>(std::move(config))) {}
+
+  absl::StatusOr<std::shared_ptr<KeyBackend>> LoadKey(
+      const KeyReference& key, KeyPolicy policy, ByteView certificate_der,
+      absl::Time deadline) override;
+  absl::StatusOr<TokenListing> List(absl::Time deadline) override;
+  absl::Status Probe(const KeyReference& key, absl::Time deadline) override;
+  absl::StatusOr<Bytes> GenerateKey(const KeyReference& key,
+                                    KeyAlgorithm algorithm,
+                                    absl::Time deadline) override;
+  absl::Status ImportCertificate(const KeyReference& key,
+                                 ByteView certificate_der,
+                                 absl::Time deadline) override;
+  const TokenConfig& config() const override { return connection_->config(); }
+
+ private:
+  absl::StatusOr<hsm::Key> FindKey(const KeyReference& key, ByteView public_key,
+                                   absl::Time deadline);
+  absl::StatusOr<std::shared_ptr<TokenKey>> MakeKey(const KeyReference& key,
+                                                    Bytes public_key);
+  // Says which key an error is about.
+  absl::Status About(const KeyReference& key, absl::Status status) const;
+
+  const std::shared_ptr<TokenConnection> connection_;
+};
+
+absl::Status CheckReference(const KeyReference& key) {
+  if (!key.id.empty() || !key.label.empty()) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                   v1::REASON_BAD_OPTION, "a key needs an id or a label");
+}
+
+absl::Status TokenImpl::About(const KeyReference& key,
+                              absl::Status status) const {
+  return WithSubject(
+      std::move(status),
+      absl::StrCat("key ", key.label.empty() ? HexEncode(key.id) : key.label,
+                   " on token ", config().name));
+}
+
+absl::StatusOr<hsm::Key> TokenImpl::FindKey(const KeyReference& key,
+                                            ByteView public_key,
+                                            absl::Time deadline) {
+  RETURN_IF_ERROR(CheckReference(key));
+  hsm::Request request;
+  *request.mutable_find_key()->mutable_key() = ToWire(key, public_key);
+  absl::StatusOr<TokenConnection::Answer> answer =
+      connection_->Call(request, deadline, config().operation_timeout);
+  if (!answer.ok()) return About(key, answer.status());
+  return std::move(*answer->reply.mutable_key());
+}
+
+absl::StatusOr<std::shared_ptr<TokenKey>> TokenImpl::MakeKey(
+    const KeyReference& key, Bytes public_key) {
+  if (public_key.empty()) {
+    return MakeError(
+        absl::StatusCode::kFailedPrecondition, v1::STAGE_TOKEN,
+        v1::REASON_KEY_UNSUPPORTED,
+        "the token does not show the key's public half: no public key and no "
+        "certificate with the same CKA_ID");
+  }
+  ASSIGN_OR_RETURN(UniqueEvpPkey verifier, ParsePublicKey(public_key));
+  return std::make_shared<TokenKey>(connection_, key, std::move(public_key),
+                                    std::move(verifier));
+}
+
+absl::StatusOr<std::shared_ptr<KeyBackend>> TokenImpl::LoadKey(
+    const KeyReference& key, KeyPolicy policy, ByteView certificate_der,
+    absl::Time deadline) {
+  Bytes certified;
+  if (!certificate_der.empty()) {
+    ASSIGN_OR_RETURN(certified, CertificatePublicKey(certificate_der));
+  }
+  ASSIGN_OR_RETURN(const hsm::Key found, FindKey(key, {}, deadline));
+  if (absl::Status status =
+          CheckKeyPolicy(FromWire(found.attributes()), policy);
+      !status.ok()) {
+    return About(key, std::move(status));
+  }
+  Bytes public_key = ToBytes(found.public_key());
+  if (public_key.empty()) public_key = certified;
+  if (!certified.empty()) {
+    if (absl::Status status = CheckKeyMatch(public_key, certified);
+        !status.ok()) {
+      return About(key, std::move(status));
+    }
+  }
+  // From now on this very key, even if the reference fits others later.
+  const KeyReference exact = {ToBytes(found.id()), found.label()};
+  absl::StatusOr<std::shared_ptr<TokenKey>> loaded =
+      MakeKey(exact.id.empty() && exact.label.empty() ? key : exact,
+              std::move(public_key));
+  if (!loaded.ok()) return About(key, loaded.status());
+  // The public half comes from another object than the private one.
+  if (absl::Status status = (*loaded)->Prove(deadline); !status.ok()) {
+    return About(key, std::move(status));
+  }
+  return *std::move(loaded);
+}
+
+absl::StatusOr<TokenListing> TokenImpl::List(absl::Time deadline) {
+  hsm::Request request;
+  request.mutable_list();
+  ASSIGN_OR_RETURN(const TokenConnection::Answer answer,
+                   connection_->CallAlone(request, deadline));
+  const hsm::Listing& wire = answer.reply.listing();
+  TokenListing listing;
+  listing.label = wire.label();
+  listing.serial = wire.serial();
+  listing.manufacturer = wire.manufacturer();
+  listing.model = wire.model();
+  for (const hsm::Key& key : wire.keys()) {
+    KeyListing& listed = listing.keys.emplace_back();
+    listed.id = ToBytes(key.id());
+    listed.label = key.label();
+    listed.attributes = FromWire(key.attributes());
+    listed.public_key = ToBytes(key.public_key());
+    listed.algorithm = PublicKeyAlgorithm(AsBytes(key.public_key()));
+  }
+  for (const hsm::Certificate& certificate : wire.certificates()) {
+    listing.certificates.push_back({ToBytes(certificate.id()),
+                                    certificate.label(),
+                                    ToBytes(certificate.der())});
+  }
+  return listing;
+}
+
+absl::Status TokenImpl::Probe(const KeyReference& key, absl::Time deadline) {
+  ASSIGN_OR_RETURN(const hsm::Key found, FindKey(key, {}, deadline));
+  absl::StatusOr<std::shared_ptr<TokenKey>> loaded =
+      MakeKey(key, ToBytes(found.public_key()));
+  if (!loaded.ok()) return About(key, loaded.status());
+  return About(key, (*loaded)->Prove(deadline));
+}
+
+absl::StatusOr<Bytes> TokenImpl::GenerateKey(const KeyReference& key,
+                                             KeyAlgorithm algorithm,
+                                             absl::Time deadline) {
+  RETURN_IF_ERROR(CheckReference(key));
+  hsm::Request request;
+  *request.mutable_generate_key()->mutable_key() = ToWire(key, {});
+  request.mutable_generate_key()->set_algorithm(
+      static_cast<uint32_t>(algorithm));
+  absl::StatusOr<TokenConnection::Answer> answer =
+      connection_->Call(request, deadline, kSlowCallPatience);
+  if (!answer.ok()) return About(key, answer.status());
+  return ToBytes(answer->reply.key().public_key());
+}
+
+absl::Status TokenImpl::ImportCertificate(const KeyReference& key,
+                                          ByteView certificate_der,
+                                          absl::Time deadline) {
+  RETURN_IF_ERROR(CheckReference(key));
+  RETURN_IF_ERROR(CertificatePublicKey(certificate_der).status());
+  hsm::Request request;
+  *request.mutable_import_certificate()->mutable_key() = ToWire(key, {});
+  request.mutable_import_certificate()->set_certificate(
+      ToString(certificate_der));
+  if (request.ByteSizeLong() > kMaxRequestSize / 2) {
+    return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_TOKEN,
+                     v1::REASON_BAD_CERTIFICATE,
+                     "the certificate is too large for a token");
+  }
+  return About(key,
+               connection_->Call(request, deadline, config().operation_timeout)
+                   .status());
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<Token>> Token::Create(TokenConfig config) {
+  if (config.module.empty()) return Misconfigured("a token needs a module");
+  if (config.label.empty() && config.serials.empty()) {
+    return Misconfigured("a token needs a label or a serial");
+  }
+  if (config.session_count == 0 || config.session_count > kMaxSessionCount) {
+    return Misconfigured(absl::StrCat("a token has 1 to ", kMaxSessionCount,
+                                      " sessions, not ", config.session_count));
+  }
+  if (config.operation_timeout < absl::Milliseconds(10)) {
+    return Misconfigured("a token needs an operation timeout");
+  }
+  if (!config.pin_source.empty()) {
+    RETURN_IF_ERROR(Pin::CheckSource(config.pin_source));
+  }
+  if (config.name.empty()) config.name = config.label;
+  return std::make_shared<TokenImpl>(std::move(config));
+}
+
+}  // namespace codeseal

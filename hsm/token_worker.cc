@@ -1,0 +1,396 @@
+// The worker process: one thread for each channel reads requests and answers
+// them. Trouble with the token is met by a ladder, one rung more each time the
+// same request fails: a new session; all sessions and the login anew; the
+// module finalised and initialised; at last the reply asks for a new process.
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "codesign/base/error.h"
+#include "hsm/ck_rv.h"
+#include "hsm/libp11_listing.h"
+#include "hsm/pkcs11.h"
+#include "hsm/public_key.h"
+#include "hsm/token.h"
+#include "hsm/token_objects.h"
+#include "hsm/token_sessions.h"
+#include "hsm/worker_message.h"
+
+namespace codeseal {
+namespace {
+
+// Time to end once the parent has hung up; then SIGALRM ends the process.
+constexpr unsigned kShutdownSeconds = 2;
+// A key that vanished is looked for with a fresh module at most this often.
+constexpr absl::Duration kMissingKeyInterval = absl::Seconds(1);
+
+class Worker {
+ public:
+  Worker(int control_fd, hsm::WorkerConfig config)
+      : config_(std::move(config)),
+        sessions_(config_, [control_fd](LoginEvent event) {
+          const auto byte = static_cast<uint8_t>(event);
+          SendFrame(control_fd, {&byte, 1}, 0);
+        }) {}
+
+  // Answers one request after another until the channel closes.
+  void Serve(int fd);
+  void Shutdown() { sessions_.Shutdown(); }
+
+ private:
+  // A key's handle in one login generation.
+  struct CachedKey {
+    uint64_t generation = 0;
+    CK_OBJECT_HANDLE handle = CK_INVALID_HANDLE;
+    bool always_authenticate = false;
+    size_t max_digest_size = 0;  // bytes that the curve takes; 0: all
+  };
+  using Lease = TokenSessions::Lease;
+
+  hsm::Reply Handle(const hsm::Request& request);
+  absl::Status Sign(const hsm::SignCall& call, absl::Time deadline,
+                    hsm::Reply& reply);
+  absl::Status FindKey(const hsm::FindKeyCall& call, absl::Time deadline,
+                       hsm::Reply& reply);
+  absl::Status GenerateKey(const hsm::GenerateKeyCall& call,
+                           absl::Time deadline, hsm::Reply& reply);
+  absl::Status ImportCertificate(const hsm::ImportCertificateCall& call,
+                                 absl::Time deadline, hsm::Reply& reply);
+  absl::Status List(absl::Time deadline, hsm::Reply& reply);
+
+  // Runs `operation` with a session and climbs the ladder when it fails.
+  template <typename Operation>
+  absl::Status Run(absl::Time deadline, hsm::Reply& reply,
+                   const Operation& operation);
+  TokenAction Judge(const absl::Status& status, const Lease& lease);
+  absl::StatusOr<CachedKey> Resolve(const hsm::KeyReference& key,
+                                    const Lease& lease);
+  void Forget(const hsm::KeyReference& key);
+
+  const hsm::WorkerConfig config_;
+  TokenSessions sessions_;
+
+  std::mutex mutex_;
+  std::unordered_map<std::string, CachedKey> keys_;  // by serialised reference
+  absl::Time missing_key_at_ = absl::InfinitePast();
+};
+
+void SetKey(const KeyListing& key, hsm::Reply& reply) {
+  hsm::Key& wire = *reply.mutable_key();
+  wire.set_id(ToString(key.id));
+  wire.set_label(key.label);
+  *wire.mutable_attributes() = ToWire(key.attributes);
+  wire.set_public_key(ToString(key.public_key));
+}
+
+void Worker::Serve(int fd) {
+  FrameReader reader(fd, kMaxRequestSize);
+  while (true) {
+    switch (reader.Read(0)) {
+      case FrameReader::Result::kPartial:
+        continue;
+      case FrameReader::Result::kClosed:
+        return;
+      case FrameReader::Result::kFrame:
+        break;
+    }
+    const absl::StatusOr<hsm::Request> request = ParseRequest(reader.frame());
+    if (!request.ok()) return;
+    if (!SendFrame(fd, EncodeFrame(Handle(*request)), 0)) return;
+  }
+}
+
+hsm::Reply Worker::Handle(const hsm::Request& request) {
+  const absl::Time deadline =
+      absl::Now() + absl::Microseconds(request.timeout_us());
+  hsm::Reply reply;
+  reply.set_number(request.number());
+  absl::Status status;
+  switch (request.call_case()) {
+    case hsm::Request::kSign:
+      status = Sign(request.sign(), deadline, reply);
+      break;
+    case hsm::Request::kFindKey:
+      status = FindKey(request.find_key(), deadline, reply);
+      break;
+    case hsm::Request::kGenerateKey:
+      status = GenerateKey(request.generate_key(), deadline, reply);
+      break;
+    case hsm::Request::kImportCertificate:
+      status = ImportCertificate(request.import_certificate(), deadline, reply);
+      break;
+    case hsm::Request::kList:
+      status = List(deadline, reply);
+      break;
+    case hsm::Request::CALL_NOT_SET:
+      break;  // ParseRequest() refuses it
+  }
+  if (!status.ok()) SetStatus(reply, status);
+  return reply;
+}
+
+TokenAction Worker::Judge(const absl::Status& status, const Lease& lease) {
+  const std::optional<ErrorDetail> detail = GetErrorDetail(status);
+  if (!detail.has_value() || !detail->has_ck_rv()) return TokenAction::kFail;
+  const TokenAction action = FindCkRv(detail->ck_rv()).action;
+  switch (action) {
+    case TokenAction::kFail:
+    case TokenAction::kReopen:
+      return action;
+    case TokenAction::kCheckState:
+      return sessions_.IsUsable(lease) ? TokenAction::kFail
+                                       : TokenAction::kReopen;
+    case TokenAction::kNewSession:
+      return sessions_.IsUsable(lease) ? TokenAction::kNewSession
+                                       : TokenAction::kReopen;
+  }
+  return TokenAction::kFail;
+}
+
+template <typename Operation>
+absl::Status Worker::Run(absl::Time deadline, hsm::Reply& reply,
+                         const Operation& operation) {
+  enum Rung { kNewSession, kReopen, kReinitialize, kReplace };
+  int rung = kNewSession;
+  while (true) {
+    absl::Status status;
+    uint64_t generation = 0;
+    absl::StatusOr<Lease> lease = sessions_.Acquire(deadline);
+    if (lease.ok()) {
+      generation = lease->generation();
+      reply.set_login_generation(generation);
+      status = operation(*lease);
+      if (status.ok()) return status;
+      const TokenAction action = Judge(status, *lease);
+      // Whatever failed may have left the session in the middle of something.
+      Lease(*std::move(lease)).Drop();
+      switch (action) {
+        case TokenAction::kFail:
+        case TokenAction::kCheckState:
+          return status;
+        case TokenAction::kNewSession:
+          break;
+        case TokenAction::kReopen:
+          rung = std::max<int>(rung, kReopen);
+          break;
+      }
+    } else {
+      // The token does not open. Only what may pass by itself is tried again.
+      status = std::move(lease).status();
+      generation = sessions_.generation();
+      if (status.code() != absl::StatusCode::kUnavailable) return status;
+      rung = std::max<int>(rung, kReinitialize);
+    }
+    reply.set_replace_worker(rung == kReplace);
+    if (rung == kReplace || absl::Now() >= deadline) return status;
+    if (rung != kNewSession) {
+      const absl::Status reopened =
+          sessions_.Reopen(generation,
+                           rung == kReopen ? TokenSessions::Depth::kSessions
+                                           : TokenSessions::Depth::kModule,
+                           deadline);
+      if (!reopened.ok() && reopened.code() != absl::StatusCode::kUnavailable) {
+        return reopened;
+      }
+    }
+    ++rung;
+  }
+}
+
+absl::StatusOr<Worker::CachedKey> Worker::Resolve(const hsm::KeyReference& key,
+                                                  const Lease& lease) {
+  const std::string name = key.SerializeAsString();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = keys_.find(name);
+    if (found != keys_.end() &&
+        found->second.generation == lease.generation()) {
+      return found->second;
+    }
+  }
+  ASSIGN_OR_RETURN(const TokenObject object,
+                   TokenObjects(sessions_.module(), lease.session())
+                       .FindKey(FromWire(key), AsBytes(key.public_key())));
+  CachedKey cached;
+  cached.generation = lease.generation();
+  cached.handle = object.handle;
+  cached.always_authenticate = object.key.attributes.always_authenticate;
+  const absl::StatusOr<UniqueEvpPkey> public_key =
+      ParsePublicKey(AsBytes(key.public_key()));
+  if (public_key.ok() && EVP_PKEY_is_a(public_key->get(), "EC") == 1) {
+    cached.max_digest_size =
+        static_cast<size_t>(EVP_PKEY_get_bits(public_key->get())) / 8;
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  keys_[name] = cached;
+  return cached;
+}
+
+void Worker::Forget(const hsm::KeyReference& key) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  keys_.erase(key.SerializeAsString());
+}
+
+absl::Status Worker::Sign(const hsm::SignCall& call, absl::Time deadline,
+                          hsm::Reply& reply) {
+  return Run(deadline, reply, [&](const Lease& lease) -> absl::Status {
+    absl::StatusOr<CachedKey> key = Resolve(call.key(), lease);
+    if (GetReason(key.status()) == v1::REASON_KEY_NOT_FOUND &&
+        !call.key().public_key().empty()) {
+      // It was there when it was loaded. A token whose storage went away still
+      // claims to be logged in and shows no objects: look again from scratch.
+      const std::lock_guard<std::mutex> lock(mutex_);
+      const absl::Time now = absl::Now();
+      if (now - missing_key_at_ > kMissingKeyInterval) {
+        missing_key_at_ = now;
+        return TokenError(CKR_TOKEN_NOT_PRESENT, "looking for the key");
+      }
+    }
+    if (!key.ok()) return key.status();
+    ByteView digest = AsBytes(call.digest());
+    if (key->max_digest_size != 0 && digest.size() > key->max_digest_size) {
+      digest = digest.first(key->max_digest_size);
+    }
+    std::function<absl::Status()> login;
+    if (key->always_authenticate) {
+      login = [&] { return sessions_.LoginForOperation(lease.session()); };
+    }
+    absl::StatusOr<Bytes> signature =
+        TokenObjects(sessions_.module(), lease.session())
+            .Sign(key->handle, static_cast<SignMechanism>(call.mechanism()),
+                  static_cast<SignDigest>(call.digest_kind()), digest, login);
+    if (!signature.ok()) {
+      Forget(call.key());
+      return signature.status();
+    }
+    reply.set_signature(ToString(*signature));
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Worker::FindKey(const hsm::FindKeyCall& call, absl::Time deadline,
+                             hsm::Reply& reply) {
+  return Run(deadline, reply, [&](const Lease& lease) -> absl::Status {
+    ASSIGN_OR_RETURN(
+        const TokenObject object,
+        TokenObjects(sessions_.module(), lease.session())
+            .FindKey(FromWire(call.key()), AsBytes(call.key().public_key())));
+    SetKey(object.key, reply);
+    return absl::OkStatus();
+  });
+}
+
+// A read-write session that closes itself.
+class ReadWriteSession {
+ public:
+  ReadWriteSession(Pkcs11Module& module, CK_SESSION_HANDLE session)
+      : module_(module), session_(session) {}
+  ~ReadWriteSession() { module_->C_CloseSession(session_); }
+  ReadWriteSession(const ReadWriteSession&) = delete;
+  ReadWriteSession& operator=(const ReadWriteSession&) = delete;
+
+  TokenObjects objects() const { return {module_, session_}; }
+
+ private:
+  Pkcs11Module& module_;
+  CK_SESSION_HANDLE session_;
+};
+
+absl::Status Worker::GenerateKey(const hsm::GenerateKeyCall& call,
+                                 absl::Time deadline, hsm::Reply& reply) {
+  return Run(deadline, reply, [&](const Lease&) -> absl::Status {
+    ASSIGN_OR_RETURN(const CK_SESSION_HANDLE handle, sessions_.OpenReadWrite());
+    const ReadWriteSession session(sessions_.module(), handle);
+    ASSIGN_OR_RETURN(
+        const KeyListing key,
+        session.objects().GenerateKey(
+            FromWire(call.key()), static_cast<KeyAlgorithm>(call.algorithm())));
+    SetKey(key, reply);
+    return absl::OkStatus();
+  });
+}
+
+absl::Status Worker::ImportCertificate(const hsm::ImportCertificateCall& call,
+                                       absl::Time deadline, hsm::Reply& reply) {
+  return Run(deadline, reply, [&](const Lease&) -> absl::Status {
+    ASSIGN_OR_RETURN(const CK_SESSION_HANDLE handle, sessions_.OpenReadWrite());
+    const ReadWriteSession session(sessions_.module(), handle);
+    return session.objects().ImportCertificate(FromWire(call.key()),
+                                               AsBytes(call.certificate()));
+  });
+}
+
+absl::Status Worker::List(absl::Time deadline, hsm::Reply& reply) {
+  return Run(deadline, reply, [&](const Lease& lease) -> absl::Status {
+    ASSIGN_OR_RETURN(
+        *reply.mutable_listing(),
+        ListToken(config_.module(), sessions_.slot(),
+                  TokenObjects(sessions_.module(), lease.session())));
+    return absl::OkStatus();
+  });
+}
+
+// The PIN passes through this process.
+void HideMemory() {
+  const rlimit no_core = {0, 0};
+  setrlimit(RLIMIT_CORE, &no_core);
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+absl::StatusOr<hsm::WorkerConfig> ReadConfig(int fd) {
+  FrameReader reader(fd, kMaxRequestSize);
+  while (true) {
+    switch (reader.Read(0)) {
+      case FrameReader::Result::kPartial:
+        continue;
+      case FrameReader::Result::kFrame:
+        return ParseWorkerConfig(reader.frame());
+      case FrameReader::Result::kClosed:
+        return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_TOKEN,
+                         v1::REASON_BAD_REQUEST, "no worker configuration");
+    }
+  }
+}
+
+}  // namespace
+
+int RunTokenWorker(int fd) {
+  std::signal(SIGPIPE, SIG_IGN);
+  HideMemory();
+  const absl::StatusOr<hsm::WorkerConfig> config = ReadConfig(fd);
+  if (!config.ok()) return 2;
+  const int channel_count = static_cast<int>(config->channel_count());
+  for (int each = fd; each <= fd + channel_count; ++each) {
+    fcntl(each, F_SETFD, FD_CLOEXEC);  // modules start programs of their own
+  }
+  // Lives until the process ends: a thread that hangs in the module uses it.
+  Worker& worker = *new Worker(fd, *config);
+  std::vector<std::thread> threads;
+  for (int channel = fd + 1; channel <= fd + channel_count; ++channel) {
+    threads.emplace_back([&worker, channel] { worker.Serve(channel); });
+  }
+  // The parent never writes again: this returns when it hangs up or dies.
+  uint8_t byte = 0;
+  while (recv(fd, &byte, 1, 0) > 0 || errno == EINTR) {
+  }
+  alarm(kShutdownSeconds);
+  for (std::thread& thread : threads) thread.join();
+  worker.Shutdown();
+  // No destructors and no exit handlers: modules crash in theirs.
+  _exit(0);
+}
+
+}  // namespace codeseal
