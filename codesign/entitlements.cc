@@ -135,7 +135,7 @@ absl::StatusOr<PlistDict> ParseXml(ByteView plist) {
   }
   // Of two equal keys the parser keeps one; another reader may keep the other.
   if (CountKeys(*dict) != key_count) {
-    return Fault("EN-8", 0, "a dictionary has the same key twice");
+    return Fault("EN-8", 0, "a key is given twice or has no value");
   }
   return dict;
 }
