@@ -190,23 +190,31 @@ absl::Status SuperBlob::CheckPacked() const {
   return absl::OkStatus();
 }
 
-Bytes BuildSuperBlob(uint32_t magic, const std::map<uint32_t, Bytes>& blobs) {
-  const size_t index_end = kIndexOffset + blobs.size() * kIndexEntrySize;
+Bytes BuildSuperBlobIndex(uint32_t magic,
+                          const std::map<uint32_t, size_t>& blob_sizes) {
+  const size_t index_end = kIndexOffset + blob_sizes.size() * kIndexEntrySize;
   size_t size = index_end;
-  for (const auto& [slot, blob] : blobs) size += blob.size();
+  for (const auto& [slot, blob_size] : blob_sizes) size += blob_size;
 
   BigEndianWriter out;
   out.U32(magic);
   out.U32(static_cast<uint32_t>(size));
-  out.U32(static_cast<uint32_t>(blobs.size()));
+  out.U32(static_cast<uint32_t>(blob_sizes.size()));
   size_t offset = index_end;
-  for (const auto& [slot, blob] : blobs) {
+  for (const auto& [slot, blob_size] : blob_sizes) {
     out.U32(slot);
     out.U32(static_cast<uint32_t>(offset));
-    offset += blob.size();
+    offset += blob_size;
   }
-  for (const auto& [slot, blob] : blobs) out.Raw(blob);
   return std::move(out).Take();
+}
+
+Bytes BuildSuperBlob(uint32_t magic, const std::map<uint32_t, Bytes>& blobs) {
+  std::map<uint32_t, size_t> sizes;
+  for (const auto& [slot, blob] : blobs) sizes[slot] = blob.size();
+  Bytes super_blob = BuildSuperBlobIndex(magic, sizes);
+  for (const auto& [slot, blob] : blobs) Append(super_blob, blob);
+  return super_blob;
 }
 
 }  // namespace codeseal

@@ -112,7 +112,13 @@ class SuperBlob {
   std::vector<Entry> entries_;
 };
 
-// The blobs, each with its header, in ascending slots and without padding.
+// Header and index of a SuperBlob over blobs of these sizes (headers included),
+// which follow in ascending slots and without padding: for writers that do not
+// want large blobs copied together.
+Bytes BuildSuperBlobIndex(uint32_t magic,
+                          const std::map<uint32_t, size_t>& blob_sizes);
+
+// The whole SuperBlob.
 Bytes BuildSuperBlob(uint32_t magic, const std::map<uint32_t, Bytes>& blobs);
 
 }  // namespace codeseal

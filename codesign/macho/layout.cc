@@ -20,8 +20,6 @@ constexpr uint64_t kEndTolerance = 7;
 constexpr uint64_t kMaxStringPadding = 12;
 
 constexpr uint32_t kFatMagic = 0xcafebabe;
-constexpr uint32_t kFatAlignLog2 = 14;
-constexpr uint64_t kFatAlignment = uint64_t{1} << kFatAlignLog2;
 
 // No padding is longer than this.
 constexpr std::array<uint8_t, kSignatureAlignment> kZeros = {};
@@ -254,14 +252,19 @@ absl::StatusOr<SliceLayout> RemoveSignature(const MachO& mach_o) {
 }
 
 absl::StatusOr<FileLayout> LayOutFile(const UniversalFile& universal,
-                                      std::vector<SliceLayout> layouts) {
+                                      std::vector<SliceLayout> layouts,
+                                      std::span<const uint32_t> align_log2) {
+  assert(align_log2.empty() || align_log2.size() == layouts.size());
+  const auto alignment = [&](size_t i) {
+    return align_log2.empty() ? kSliceAlignLog2 : align_log2[i];
+  };
   assert(layouts.size() == universal.slices().size());
   FileLayout file;
   for (size_t i = 0; i < layouts.size(); ++i) {
-    const uint64_t offset =
-        universal.is_universal()
-            ? AlignUp(std::max<uint64_t>(file.size, 1), kFatAlignment)
-            : 0;
+    const uint64_t offset = universal.is_universal()
+                                ? AlignUp(std::max<uint64_t>(file.size, 1),
+                                          uint64_t{1} << alignment(i))
+                                : 0;
     file.size = offset + layouts[i].size();
     if (file.size > UINT32_MAX) return TooBig();
     file.slices.push_back({.original_offset = universal.slices()[i].offset,
@@ -279,7 +282,7 @@ absl::StatusOr<FileLayout> LayOutFile(const UniversalFile& universal,
     out.U32(architecture.cpu_subtype);
     out.U32(static_cast<uint32_t>(file.slices[i].offset));
     out.U32(static_cast<uint32_t>(file.slices[i].layout.size()));
-    out.U32(kFatAlignLog2);
+    out.U32(alignment(i));
   }
   file.fat_header = std::move(out).Take();
   return file;

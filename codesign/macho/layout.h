@@ -13,6 +13,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -98,11 +99,16 @@ struct FileLayout {
   uint64_t size = 0;
 };
 
-// Places `layouts`, one for each slice of `universal` in its order: each at
-// the next 16 KiB, the file ending with the last slice.
+// fat_arch.align of what is written: 16 KiB.
+inline constexpr uint32_t kSliceAlignLog2 = 14;
+
+// Places `layouts`, one for each slice of `universal` in its order: each at the
+// next multiple of 2^align_log2[i] bytes (2^kSliceAlignLog2 when `align_log2`
+// is empty), the file ending with the last slice.
 // Errors: FAILED_PRECONDITION REASON_FILE_TOO_BIG.
-absl::StatusOr<FileLayout> LayOutFile(const UniversalFile& universal,
-                                      std::vector<SliceLayout> layouts);
+absl::StatusOr<FileLayout> LayOutFile(
+    const UniversalFile& universal, std::vector<SliceLayout> layouts,
+    std::span<const uint32_t> align_log2 = {});
 
 // Writes everything but the signatures, whose room is zero, and sets the
 // file's size. `source_fd` is the file that the layout was made from.
