@@ -154,14 +154,6 @@ std::string CkRvName(unsigned long rv) {
   return rule == nullptr ? absl::StrFormat("CKR_%#x", rv) : rule->name;
 }
 
-std::optional<unsigned long> ParseCkRvName(std::string_view name) {
-  if (name == "CKR_OK") return CKR_OK;
-  for (const CkRvRule& rule : kRules) {
-    if (name == rule.name) return rule.rv;
-  }
-  return std::nullopt;
-}
-
 absl::Status TokenError(unsigned long rv, std::string_view call) {
   const CkRvRule& rule = FindCkRv(rv);
   ErrorDetail detail;

@@ -5,7 +5,6 @@
 #define CODESEAL_HSM_CK_RV_H_
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -36,8 +35,6 @@ const CkRvRule& FindCkRv(unsigned long rv);
 
 // "CKR_DEVICE_ERROR", or "CKR_0x80000001" for codes without a name.
 std::string CkRvName(unsigned long rv);
-// The code of a name; nullopt for an unknown one.
-std::optional<unsigned long> ParseCkRvName(std::string_view name);
 
 // The Status for `call` ("C_Sign") having returned `rv`, which is not CKR_OK.
 absl::Status TokenError(unsigned long rv, std::string_view call);
