@@ -52,8 +52,14 @@ def includes(root, path):
 OWN_INCLUDES = {
     "codesign/base": ["codeseal/v1/error_detail.pb.h"],
     "codesign/cms": ["codesign/base/"],
-    "codesign/requirement": ["codesign/base/", "codesign/cms/"],
     "codesign/macho": ["codesign/base/"],
+    "codesign/bundle": ["codesign/base/", "codesign/macho/"],
+    "codesign/requirement": [
+        "codesign/base/",
+        "codesign/cms/",
+        "codesign/bundle/property_list.h",  # It asks of Info.plist.
+        "codesign/super_blob.h",  # A requirement set is one.
+    ],
     "codesign/bundle": ["codesign/base/", "codesign/macho/"],
     "codesign/verify": ["codesign/"],
     "codesign": ["codesign/"],
