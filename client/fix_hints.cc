@@ -164,6 +164,8 @@ std::string_view FixHint(Reason reason) {
       return "correct the place named above";
     case v1::REASON_INTERNAL:
       return "report it to the signing team with the id below";
+    case v1::REASON_IDENTITY_DISABLED:
+      return "leave the version out to sign with the active one";
 
     case v1::REASON_SERVER_UNREACHABLE:
       return "check the address, that codeseald runs there and that a firewall "

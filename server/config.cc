@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "codesign/base/error.h"
+#include "codesign/code_directory.h"
 #include "server/yaml_reader.h"
 
 namespace codeseal {
@@ -171,7 +172,16 @@ void ReadVersion(YamlSection& section, IdentityConfig& identity) {
 void ReadRules(YamlSection& section, IdentityRules& rules) {
   section.ReadString("team", kOptional, rules.team);
   section.ReadStrings("identifiers", rules.identifiers);
-  section.ReadStrings("require_flags", rules.require_flags);
+  std::vector<std::string> words;
+  section.ReadStrings("require_flags", words);
+  for (const std::string& word : words) {
+    const absl::StatusOr<uint32_t> flags = ParseCodeDirectoryFlags(word);
+    if (flags.ok()) {
+      rules.require_flags |= *flags;
+    } else {
+      section.Report("require_flags", std::string(Message(flags.status())));
+    }
+  }
   section.ReadStrings("entitlements_deny", rules.entitlements_deny);
   section.ReadBool("allow_digest_only", rules.allow_digest_only);
   section.Finish();

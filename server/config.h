@@ -44,8 +44,8 @@ struct PeerRule {
 
 struct IdentityRules {
   std::string team;  // empty: the Team ID of the identity's certificate
-  std::vector<std::string> identifiers;    // patterns; empty: every identifier
-  std::vector<std::string> require_flags;  // words of codesign -o, all of them
+  std::vector<std::string> identifiers;  // patterns; empty: every identifier
+  uint32_t require_flags = 0;            // CodeDirectory flags, all of them
   std::vector<std::string> entitlements_deny;  // patterns of keys
   bool allow_digest_only = false;
 };

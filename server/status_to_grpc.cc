@@ -78,10 +78,6 @@ std::string Bounded(std::string text, size_t max_size) {
   return text.substr(0, max_size) + "...";
 }
 
-std::string ForCaller(std::string_view text, size_t max_size) {
-  return Bounded(Utf8Only(WithoutLocalPaths(text)), max_size);
-}
-
 LogLevel LevelOf(absl::StatusCode code) {
   return code == absl::StatusCode::kInternal ? LogLevel::kError
                                              : LogLevel::kWarning;
@@ -89,18 +85,24 @@ LogLevel LevelOf(absl::StatusCode code) {
 
 }  // namespace
 
-v1::Status StatusToWire(const absl::Status& status,
-                        std::string_view request_id) {
+std::string TextForCaller(std::string_view text) {
+  return Utf8Only(WithoutLocalPaths(text));
+}
+
+v1::Status StatusToWire(const absl::Status& status, std::string_view request_id,
+                        std::string_view peer) {
   v1::Status wire;
   if (status.ok()) return wire;
-  LogStatus(LevelOf(status.code()), "request_failed", status,
-            {{"request_id", std::string(request_id)}});
+  LogStatus(
+      LevelOf(status.code()), "request_failed", status,
+      {{"request_id", std::string(request_id)}, {"peer", std::string(peer)}});
   std::optional<ErrorDetail> detail = GetErrorDetail(status);
   if (detail.has_value()) {
     wire.set_code(static_cast<int>(status.code()));
-    wire.set_message(ForCaller(Message(status), kMaxMessageSize));
+    wire.set_message(Bounded(TextForCaller(Message(status)), kMaxMessageSize));
     detail->clear_ck_rv();
-    detail->set_subject(ForCaller(detail->subject(), kMaxSubjectSize));
+    detail->set_subject(
+        Bounded(TextForCaller(detail->subject()), kMaxSubjectSize));
   } else {
     wire.set_code(static_cast<int>(absl::StatusCode::kInternal));
     wire.set_message("internal fault");
@@ -113,9 +115,9 @@ v1::Status StatusToWire(const absl::Status& status,
 }
 
 grpc::Status StatusToGrpc(const absl::Status& status,
-                          std::string_view request_id) {
+                          std::string_view request_id, std::string_view peer) {
   if (status.ok()) return grpc::Status::OK;
-  const v1::Status wire = StatusToWire(status, request_id);
+  const v1::Status wire = StatusToWire(status, request_id, peer);
   return {static_cast<grpc::StatusCode>(wire.code()), wire.message(),
           wire.SerializeAsString()};
 }

@@ -42,7 +42,7 @@ identities:
     rules:
       team: ABCDE12345
       identifiers: ["com.example.*"]
-      require_flags: [runtime]
+      require_flags: [runtime, library-validation]
       entitlements_deny: [get-task-allow]
       allow_digest_only: true
     allow:
@@ -120,7 +120,7 @@ TEST_F(ConfigTest, ReadsEveryKey) {
   EXPECT_EQ(identity.key_policy, KeyPolicy::kImportedAllowed);
   EXPECT_EQ(identity.rules.team, "ABCDE12345");
   EXPECT_THAT(identity.rules.identifiers, ElementsAre("com.example.*"));
-  EXPECT_THAT(identity.rules.require_flags, ElementsAre("runtime"));
+  EXPECT_EQ(identity.rules.require_flags, 0x12000u);
   EXPECT_THAT(identity.rules.entitlements_deny, ElementsAre("get-task-allow"));
   EXPECT_TRUE(identity.rules.allow_digest_only);
   ASSERT_EQ(identity.allow.size(), 2u);
@@ -189,6 +189,7 @@ TEST_F(ConfigTest, OneFaultIsOneProblem) {
        "want at least one of spiffe, dns, fingerprint"},
       {"message: 1MiB", "message: 1MB", "'1MB' is not a size such as 4MiB"},
       {"item: 8MiB", "item: 65MiB", "buffered: must be at least as large"},
+      {"[runtime,", "[walktime,", "rules.require_flags: "},
       {"[\"com.example.*\"]", "[[a]]", "want a list of words"},
   };
   for (const auto& each : cases) {

@@ -1,0 +1,207 @@
+#include "server/request_handler.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "codesign/base/error.h"
+#include "codesign/cms/apple_cms.h"
+#include "hsm/provider.h"
+#include "server/log.h"
+#include "server/policy.h"
+#include "server/request_check.h"
+
+namespace codeseal {
+namespace {
+
+absl::Status CheckValidNow(const Certificate& leaf, absl::Time now,
+                           const std::string& identity) {
+  if (now >= leaf.not_before() && now < leaf.not_after()) {
+    return absl::OkStatus();
+  }
+  return WithSubject(
+      MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_POLICY,
+                v1::REASON_CERTIFICATE_EXPIRED,
+                "the identity's certificate is valid from " +
+                    absl::FormatTime(leaf.not_before(), absl::UTCTimeZone()) +
+                    " to " +
+                    absl::FormatTime(leaf.not_after(), absl::UTCTimeZone())),
+      identity);
+}
+
+// No signature leaves that was not verified with the certificate's key.
+absl::Status VerifyOwn(ByteView cms, const CmsContent& content,
+                       const Certificate& leaf) {
+  const absl::StatusOr<CmsSignature> verified = VerifyAppleCms(cms, content);
+  std::string why;
+  if (!verified.ok()) {
+    why = std::string(Message(verified.status()));
+  } else if (!Equal(verified->signer.der(), leaf.der())) {
+    why = "it names another signer";
+  } else {
+    return absl::OkStatus();
+  }
+  return MakeError(absl::StatusCode::kInternal, v1::STAGE_CMS,
+                   v1::REASON_SELF_VERIFY_FAILED,
+                   "the new signature does not verify: " + why);
+}
+
+absl::StatusOr<Bytes> SignAndVerify(IdentityVersion& version,
+                                    const CmsContent& content,
+                                    absl::Time signing_time,
+                                    absl::Time deadline) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<evp_pkey_st> key, version.key());
+  const SignScope scope(deadline);
+  absl::StatusOr<Bytes> cms =
+      BuildAppleCms({key.get(), TokenLibraryContext(), version.chain()},
+                    content, signing_time);
+  // OpenSSL only knows that signing failed; the token knows why.
+  version.SetFault(scope.token_status());
+  if (!cms.ok()) {
+    return scope.token_status().ok() ? cms.status() : scope.token_status();
+  }
+  RETURN_IF_ERROR(VerifyOwn(*cms, content, version.chain().front()));
+  return cms;
+}
+
+void LogSigned(const v1::SignRequest& request, const Peer& peer,
+               const IdentityVersion& version, const CheckedRequest& checked) {
+  std::string cdhashes;
+  for (const CdHash& each : checked.cdhashes) {
+    cdhashes += (cdhashes.empty() ? "" : ",") + HexEncode(each);
+  }
+  const std::string identifier =
+      checked.code_directories.empty()
+          ? ""
+          : std::string(checked.code_directories.front().identifier());
+  Log(LogLevel::kInfo, request.validate_only() ? "validated" : "signed",
+      {{"request_id", request.request_id()},
+       {"peer", peer.Name()},
+       {"identity", version.name()},
+       {"version", version.id()},
+       {"identifier", identifier},
+       {"cdhashes", cdhashes},
+       {"artifact", request.artifact().path().substr(0, 256)}});
+}
+
+}  // namespace
+
+void RequestHandler::Sign(Call call) {
+  const size_t size = call.request->ByteSizeLong();
+  const absl::StatusOr<IdentityVersion*> version = Admit(call, size);
+  if (!version.ok()) {
+    call.done(version.status());
+    return;
+  }
+  call.deadline = std::min(call.deadline, absl::Now() + limits_.deadline);
+  const auto shared = std::make_shared<Call>(std::move(call));
+  SigningPool::Task task;
+  task.deadline = shared->deadline;
+  task.cancelled = shared->cancelled;
+  task.run = [this, shared, size,
+              version = *version](const absl::Status& admitted) {
+    shared->done(admitted.ok() ? Handle(*shared, *version) : admitted);
+    Finish(size);
+  };
+  const absl::Status queued = (*version)->token().pool->Submit(std::move(task));
+  if (!queued.ok()) {
+    shared->done(queued);
+    Finish(size);
+  }
+}
+
+absl::StatusOr<IdentityVersion*> RequestHandler::Admit(const Call& call,
+                                                       size_t size) {
+  RETURN_IF_ERROR(gate_.Check(*call.peer));
+  ASSIGN_OR_RETURN(
+      IdentityVersion* const version,
+      identities_.FindForSigning(call.request->identity(),
+                                 call.request->identity_version(), *call.peer));
+  const std::lock_guard lock(mutex_);
+  if (draining_) {
+    return MakeError(absl::StatusCode::kUnavailable, v1::STAGE_TRANSPORT,
+                     v1::REASON_DRAINING, "the server is stopping");
+  }
+  RETURN_IF_ERROR(ReserveLocked(size));
+  ++in_flight_count_;
+  return version;
+}
+
+absl::Status RequestHandler::ReserveLocked(size_t size) {
+  if (size > limits_.item) {
+    return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_TRANSPORT,
+                     v1::REASON_MESSAGE_TOO_LARGE,
+                     "the request has " + std::to_string(size) +
+                         " bytes; the limit is " +
+                         std::to_string(limits_.item));
+  }
+  if (size > limits_.buffered - buffered_size_) {
+    return MakeError(absl::StatusCode::kResourceExhausted, v1::STAGE_TRANSPORT,
+                     v1::REASON_OVERLOADED,
+                     "the server holds too many requests; try again later");
+  }
+  buffered_size_ += size;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::SignResponse> RequestHandler::Handle(
+    const Call& call, IdentityVersion& version) const {
+  const v1::SignRequest& request = *call.request;
+  const absl::Time now = clock_.Now();
+  ASSIGN_OR_RETURN(const CheckedRequest checked, CheckSignRequest(request));
+  RETURN_IF_ERROR(CheckPolicy(
+      checked,
+      {version.name(), version.identity().rules, version.team(), now}));
+  RETURN_IF_ERROR(CheckValidNow(version.chain().front(), now, version.name()));
+
+  v1::SignResponse response;
+  response.set_request_id(request.request_id());
+  response.set_identity_version(version.id());
+  for (const Certificate& each : version.chain()) {
+    response.add_certificate_chain(ToString(each.der()));
+  }
+  for (const CdHash& each : checked.cdhashes) {
+    response.add_cdhashes(each.data(), each.size());
+  }
+  if (!request.validate_only()) {
+    const absl::Time signing_time = absl::FromUnixSeconds(
+        absl::ToUnixSeconds(checked.signing_time.value_or(now)));
+    ASSIGN_OR_RETURN(
+        const Bytes cms,
+        SignAndVerify(version, checked.content, signing_time, call.deadline));
+    response.set_cms(cms.data(), cms.size());
+    response.mutable_signing_time()->set_seconds(
+        absl::ToUnixSeconds(signing_time));
+  }
+  LogSigned(request, *call.peer, version, checked);
+  return response;
+}
+
+absl::Status RequestHandler::Reserve(size_t size) {
+  const std::lock_guard lock(mutex_);
+  return ReserveLocked(size);
+}
+
+void RequestHandler::Release(size_t size) {
+  const std::lock_guard lock(mutex_);
+  buffered_size_ -= size;
+}
+
+void RequestHandler::Finish(size_t size) {
+  const std::lock_guard lock(mutex_);
+  buffered_size_ -= size;
+  if (--in_flight_count_ == 0) idle_.notify_all();
+}
+
+void RequestHandler::Drain() {
+  const std::lock_guard lock(mutex_);
+  draining_ = true;
+}
+
+bool RequestHandler::WaitUntilIdle(absl::Time deadline) {
+  std::unique_lock lock(mutex_);
+  return idle_.wait_until(lock, absl::ToChronoTime(deadline),
+                          [this] { return in_flight_count_ == 0; });
+}
+
+}  // namespace codeseal

@@ -1,0 +1,175 @@
+#include "server/server.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "codesign/base/error.h"
+#include "codesign/base/mapped_file.h"
+#include "codesign/cms/certificate.h"
+#include "grpc/grpc_security_constants.h"
+#include "grpcpp/grpcpp.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/resource_quota.h"
+#include "server/listener.h"
+#include "server/log.h"
+#include "server/request_handler.h"
+#include "server/services.h"
+
+namespace codeseal {
+namespace {
+
+constexpr char kSigningService[] = "codeseal.v1.SigningService";
+constexpr char kIdentityService[] = "codeseal.v1.IdentityService";
+
+// Unauthenticated connections live no longer than this.
+constexpr int kHandshakeTimeoutMs = 10'000;
+// Connections are renewed, so that load spreads over new servers and old
+// certificates go away; calls in flight have the grace.
+constexpr int kMaxConnectionAgeMs = 10 * 60'000;
+constexpr int kMaxConnectionGraceMs = 10 * 60'000;
+constexpr int kKeepaliveTimeMs = 60'000;
+constexpr int kMinPingIntervalMs = 10'000;
+constexpr int kMaxMetadataSize = 8 << 10;
+// How long the server waits for tokens before it listens anyway.
+constexpr absl::Duration kKeyLoadingTime = absl::Seconds(10);
+
+absl::StatusOr<std::string> ReadPem(const std::string& path) {
+  ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
+  return ToString(file.bytes());
+}
+
+absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(
+    const TlsConfig& tls) {
+  // The strictest mode: no certificate, no connection.
+  grpc::SslServerCredentialsOptions options(
+      GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  ASSIGN_OR_RETURN(options.pem_root_certs, ReadPem(tls.client_ca));
+  grpc::SslServerCredentialsOptions::PemKeyCertPair pair;
+  ASSIGN_OR_RETURN(pair.private_key, ReadPem(tls.key));
+  ASSIGN_OR_RETURN(pair.cert_chain, ReadPem(tls.certificate));
+  // gRPC would only say that the server can't start.
+  for (const auto& [pem, path] :
+       {std::pair(options.pem_root_certs, tls.client_ca),
+        std::pair(pair.cert_chain, tls.certificate)}) {
+    const absl::StatusOr<std::vector<Certificate>> certificates =
+        Certificate::ParsePem(pem);
+    if (!certificates.ok()) return WithSubject(certificates.status(), path);
+  }
+  options.pem_key_cert_pairs.push_back(std::move(pair));
+  return grpc::SslServerCredentials(options);
+}
+
+void SetLimits(grpc::ServerBuilder& builder, const LimitsConfig& limits) {
+  builder.SetMaxReceiveMessageSize(static_cast<int>(limits.message));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                             static_cast<int>(limits.streams));
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataSize);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                             kHandshakeTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS,
+                             kMaxConnectionAgeMs);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS,
+                             kMaxConnectionGraceMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
+  builder.AddChannelArgument(
+      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+      kMinPingIntervalMs);
+}
+
+}  // namespace
+
+// In the order of making; destroyed in the reverse order, with care in
+// ~Server().
+struct Server::Parts {
+  LimitsConfig limits;
+  PeerReader peers;
+  std::unique_ptr<PeerGate> gate;
+  std::unique_ptr<IdentityStore> identities;
+  std::unique_ptr<RequestHandler> handler;
+  std::unique_ptr<SigningServiceImpl> signing;
+  std::unique_ptr<IdentityServiceImpl> identity_service;
+  std::unique_ptr<Listener> listener;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
+  std::unique_ptr<grpc::Server> server;
+};
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(
+    const ServerConfig& config, const IdentityStore::TokenFactory& make_token,
+    const Clock& clock) {
+  auto parts = std::make_unique<Parts>();
+  parts->limits = config.limits;
+  ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ServerCredentials> credentials,
+                   MakeCredentials(config.tls));
+  ASSIGN_OR_RETURN(parts->gate, PeerGate::Create(config.tls.deny_list, clock));
+  ASSIGN_OR_RETURN(parts->identities,
+                   IdentityStore::Create(config, make_token));
+  ASSIGN_OR_RETURN(parts->listener, Listener::Bind(config.listen));
+  parts->handler = std::make_unique<RequestHandler>(
+      *parts->identities, *parts->gate, config.limits, clock);
+  parts->signing = std::make_unique<SigningServiceImpl>(
+      *parts->handler, parts->peers, config.limits);
+  parts->identity_service = std::make_unique<IdentityServiceImpl>(
+      *parts->identities, *parts->gate, parts->peers);
+  parts->identities->LoadKeys(kKeyLoadingTime);
+
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::ServerBuilder builder;
+  SetLimits(builder, config.limits);
+  grpc::ResourceQuota quota("codeseald");
+  builder.SetResourceQuota(quota.Resize(config.limits.buffered));
+  builder.RegisterService(parts->signing.get());
+  builder.RegisterService(parts->identity_service.get());
+  parts->acceptor = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      credentials);
+  parts->server = builder.BuildAndStart();
+  if (parts->server == nullptr) {
+    return WithSubject(
+        MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                  v1::REASON_BAD_CONFIG,
+                  "TLS can't be set up: do tls.certificate and tls.key belong "
+                  "together?"),
+        config.tls.key);
+  }
+  grpc::HealthCheckServiceInterface* const health =
+      parts->server->GetHealthCheckService();
+  health->SetServingStatus(kSigningService, true);
+  health->SetServingStatus(kIdentityService, true);
+  parts->listener->Start([acceptor = parts->acceptor.get()](int fd) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters
+        connection;
+    connection.fd = fd;
+    acceptor->HandleNewConnection(&connection);
+  });
+  return std::unique_ptr<Server>(new Server(std::move(parts)));
+}
+
+Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Server::~Server() {
+  Drain();
+  // The tokens' threads end first: they use everything else.
+  parts_->server.reset();
+  parts_->identities.reset();
+}
+
+const std::string& Server::bound_address() const {
+  return parts_->listener->bound_address();
+}
+
+void Server::Drain() {
+  if (parts_->listener == nullptr) return;
+  const absl::Time deadline = absl::Now() + parts_->limits.drain;
+  parts_->server->GetHealthCheckService()->SetServingStatus(false);
+  parts_->handler->Drain();
+  const bool idle = parts_->handler->WaitUntilIdle(deadline);
+  parts_->listener->Stop();
+  parts_->signing->EndStreams();
+  // Waits for every call's last byte; at the deadline calls are cancelled.
+  parts_->server->Shutdown(absl::ToChronoTime(deadline));
+  Log(LogLevel::kInfo, "drained", {{"complete", idle ? "true" : "false"}});
+  parts_->listener.reset();
+}
+
+}  // namespace codeseal

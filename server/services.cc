@@ -1,0 +1,179 @@
+#include "server/services.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "codesign/base/error.h"
+#include "codesign/cms/certificate.h"
+#include "grpc/grpc_security_constants.h"
+#include "grpcpp/security/auth_context.h"
+#include "server/status_to_grpc.h"
+
+namespace codeseal {
+namespace {
+
+// Certificates that are remembered; a hostile client authority can't fill the
+// memory.
+constexpr size_t kMaxRememberedPeers = 4096;
+
+std::vector<std::string> Values(const grpc::AuthContext& context,
+                                const char* property) {
+  std::vector<std::string> values;
+  for (const grpc::string_ref& value : context.FindPropertyValues(property)) {
+    values.emplace_back(value.data(), value.size());
+  }
+  return values;
+}
+
+absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
+  return absl::FromChrono(context.deadline());
+}
+
+void Describe(const IdentityVersion& version, v1::Identity& identity) {
+  const Certificate& leaf = version.chain().front();
+  identity.set_name(version.name());
+  identity.set_version(version.id());
+  identity.set_state(version.state());
+  for (const Certificate& each : version.chain()) {
+    identity.add_certificate_chain(ToString(each.der()));
+  }
+  identity.set_common_name(leaf.CommonName());
+  identity.set_team_identifier(version.team());
+  identity.set_leaf_sha1(ToString(version.leaf_sha1()));
+  identity.mutable_not_before()->set_seconds(
+      absl::ToUnixSeconds(leaf.not_before()));
+  identity.mutable_not_after()->set_seconds(
+      absl::ToUnixSeconds(leaf.not_after()));
+  identity.set_key_algorithm(leaf.KeyAlgorithm());
+  if (const absl::Status fault = version.fault(); !fault.ok()) {
+    identity.set_unavailable_because(TextForCaller(Message(fault)));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const Peer>> PeerReader::Read(
+    const grpc::AuthContext& context) {
+  const std::vector<std::string> pem =
+      Values(context, GRPC_X509_PEM_CERT_PROPERTY_NAME);
+  if (!context.IsPeerAuthenticated() || pem.size() != 1) {
+    return MakeError(absl::StatusCode::kPermissionDenied, v1::STAGE_TRANSPORT,
+                     v1::REASON_NOT_AUTHORISED,
+                     "the call came without a client certificate");
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    const auto known = by_pem_.find(pem[0]);
+    if (known != by_pem_.end()) return known->second;
+  }
+  ASSIGN_OR_RETURN(const std::vector<Certificate> certificates,
+                   Certificate::ParsePem(pem[0]));
+  auto peer = std::make_shared<Peer>();
+  peer->uris = Values(context, GRPC_PEER_URI_PROPERTY_NAME);
+  peer->dns_names = Values(context, GRPC_PEER_DNS_PROPERTY_NAME);
+  peer->fingerprint = HexEncode(certificates.front().Sha256());
+  peer->not_after = certificates.front().not_after();
+  const std::lock_guard lock(mutex_);
+  if (by_pem_.size() >= kMaxRememberedPeers) by_pem_.clear();
+  by_pem_[pem[0]] = peer;
+  return peer;
+}
+
+grpc::ServerUnaryReactor* SigningServiceImpl::Sign(
+    grpc::CallbackServerContext* context, const v1::SignRequest* request,
+    v1::SignResponse* response) {
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  absl::StatusOr<std::shared_ptr<const Peer>> peer =
+      peers_.Read(*context->auth_context());
+  if (!peer.ok()) {
+    reactor->Finish(StatusToGrpc(peer.status(), request->request_id()));
+    return reactor;
+  }
+  RequestHandler::Call call;
+  // gRPC owns the request until Finish().
+  call.request = {std::shared_ptr<const v1::SignRequest>(), request};
+  call.peer = *peer;
+  call.deadline = DeadlineOf(*context);
+  call.cancelled = [context] { return context->IsCancelled(); };
+  call.done = [reactor, request, response,
+               peer = *peer](absl::StatusOr<v1::SignResponse> result) {
+    if (result.ok()) response->Swap(&*result);
+    reactor->Finish(
+        StatusToGrpc(result.status(), request->request_id(), peer->Name()));
+  };
+  handler_.Sign(std::move(call));
+  return reactor;
+}
+
+grpc::ServerBidiReactor<v1::SignStreamRequest, v1::SignStreamResponse>*
+SigningServiceImpl::SignStream(grpc::CallbackServerContext* context) {
+  const auto stream = std::make_shared<SigningStream>(
+      handler_, limits_, peers_.Read(*context->auth_context()),
+      DeadlineOf(*context));
+  bool ending = false;
+  {
+    const std::lock_guard lock(mutex_);
+    streams_[stream.get()] = stream;
+    ending = ending_;
+  }
+  stream->Start([this](SigningStream* done) {
+    const std::lock_guard lock(mutex_);
+    streams_.erase(done);
+  });
+  if (ending) stream->EndSoon();
+  return stream.get();
+}
+
+void SigningServiceImpl::EndStreams() {
+  std::vector<std::shared_ptr<SigningStream>> streams;
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+    for (const auto& each : streams_) streams.push_back(each.second);
+  }
+  for (const auto& each : streams) each->EndSoon();
+}
+
+absl::StatusOr<std::shared_ptr<const Peer>> IdentityServiceImpl::CheckedPeer(
+    grpc::CallbackServerContext& context) {
+  ASSIGN_OR_RETURN(std::shared_ptr<const Peer> peer,
+                   peers_.Read(*context.auth_context()));
+  RETURN_IF_ERROR(gate_.Check(*peer));
+  return peer;
+}
+
+grpc::ServerUnaryReactor* IdentityServiceImpl::ListIdentities(
+    grpc::CallbackServerContext* context,
+    const v1::ListIdentitiesRequest* /*request*/,
+    v1::ListIdentitiesResponse* response) {
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  const absl::StatusOr<std::shared_ptr<const Peer>> peer =
+      CheckedPeer(*context);
+  if (peer.ok()) {
+    for (const IdentityVersion* each : identities_.ListForDisplay(**peer)) {
+      Describe(*each, *response->add_identities());
+    }
+  }
+  reactor->Finish(StatusToGrpc(peer.status(), ""));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* IdentityServiceImpl::GetIdentity(
+    grpc::CallbackServerContext* context, const v1::GetIdentityRequest* request,
+    v1::Identity* response) {
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  const absl::StatusOr<std::shared_ptr<const Peer>> peer =
+      CheckedPeer(*context);
+  absl::Status status = peer.status();
+  if (peer.ok()) {
+    const absl::StatusOr<IdentityVersion*> version =
+        identities_.FindForDisplay(request->name(), **peer);
+    if (version.ok()) Describe(**version, *response);
+    status = version.status();
+  }
+  reactor->Finish(StatusToGrpc(status, "", peer.ok() ? (*peer)->Name() : ""));
+  return reactor;
+}
+
+}  // namespace codeseal

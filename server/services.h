@@ -1,0 +1,89 @@
+// The gRPC services, on the callback API: gRPC's threads only read messages and
+// hand them on.
+//
+//   gRPC call -> [services] -> RequestHandler, IdentityStore -> reply
+
+#ifndef CODESEAL_SERVER_SERVICES_H_
+#define CODESEAL_SERVER_SERVICES_H_
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "codeseal/v1/identity.grpc.pb.h"
+#include "codeseal/v1/signing.grpc.pb.h"
+#include "server/config.h"
+#include "server/identity_store.h"
+#include "server/peer.h"
+#include "server/request_handler.h"
+#include "server/signing_stream.h"
+
+namespace codeseal {
+
+// The peer of a call, from its TLS certificate. A connection makes many calls,
+// so certificates are parsed once. Thread-safe.
+class PeerReader {
+ public:
+  // Errors: PERMISSION_DENIED REASON_NOT_AUTHORISED without a certificate.
+  absl::StatusOr<std::shared_ptr<const Peer>> Read(
+      const grpc::AuthContext& context);
+
+ private:
+  std::mutex mutex_;
+  std::unordered_map<std::string, std::shared_ptr<const Peer>> by_pem_;
+};
+
+// Borrows its parts. Thread-safe.
+class SigningServiceImpl : public v1::SigningService::CallbackService {
+ public:
+  SigningServiceImpl(RequestHandler& handler, PeerReader& peers,
+                     const LimitsConfig& limits)
+      : handler_(handler), peers_(peers), limits_(limits) {}
+
+  grpc::ServerUnaryReactor* Sign(grpc::CallbackServerContext* context,
+                                 const v1::SignRequest* request,
+                                 v1::SignResponse* response) override;
+  grpc::ServerBidiReactor<v1::SignStreamRequest, v1::SignStreamResponse>*
+  SignStream(grpc::CallbackServerContext* context) override;
+
+  // Ends every stream as soon as what it read is answered, with UNAVAILABLE
+  // REASON_DRAINING.
+  void EndStreams();
+
+ private:
+  RequestHandler& handler_;
+  PeerReader& peers_;
+  const LimitsConfig limits_;
+  std::mutex mutex_;
+  std::unordered_map<SigningStream*, std::shared_ptr<SigningStream>> streams_;
+  bool ending_ = false;
+};
+
+// Borrows its parts. Thread-safe.
+class IdentityServiceImpl : public v1::IdentityService::CallbackService {
+ public:
+  IdentityServiceImpl(const IdentityStore& identities, PeerGate& gate,
+                      PeerReader& peers)
+      : identities_(identities), gate_(gate), peers_(peers) {}
+
+  grpc::ServerUnaryReactor* ListIdentities(
+      grpc::CallbackServerContext* context,
+      const v1::ListIdentitiesRequest* request,
+      v1::ListIdentitiesResponse* response) override;
+  grpc::ServerUnaryReactor* GetIdentity(grpc::CallbackServerContext* context,
+                                        const v1::GetIdentityRequest* request,
+                                        v1::Identity* response) override;
+
+ private:
+  absl::StatusOr<std::shared_ptr<const Peer>> CheckedPeer(
+      grpc::CallbackServerContext& context);
+
+  const IdentityStore& identities_;
+  PeerGate& gate_;
+  PeerReader& peers_;
+};
+
+}  // namespace codeseal
+
+#endif  // CODESEAL_SERVER_SERVICES_H_
