@@ -82,6 +82,18 @@ absl::Status CheckValidityDates(std::span<const Certificate> chain,
   return absl::OkStatus();
 }
 
+absl::Status CheckTeamIdentifier(std::string_view claimed,
+                                 std::span<const Certificate> chain) {
+  if (claimed.empty() || !IsAppleDeveloperChain(chain)) return absl::OkStatus();
+  const std::string certified = TeamIdentifier(chain).value_or("");
+  if (claimed == certified) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_VERIFY,
+                   v1::REASON_TEAM_IDENTIFIER_MISMATCH,
+                   "the code claims team " + std::string(claimed) +
+                       ", the certificate is of " +
+                       (certified.empty() ? "none" : certified));
+}
+
 absl::StatusOr<Timestamp> VerifyTimestampToken(
     ByteView token, ByteView stamped, std::span<const Certificate> candidates) {
   const unsigned char* der = token.data();

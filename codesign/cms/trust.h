@@ -11,6 +11,7 @@
 #define CODESEAL_CODESIGN_CMS_TRUST_H_
 
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -32,6 +33,13 @@ absl::Status CheckCodeSigningChain(std::span<const Certificate> chain);
 // not yet valid.
 absl::Status CheckValidityDates(std::span<const Certificate> chain,
                                 absl::Time at);
+
+// The Team ID that code claims against the one of its signer's certificate.
+// Only developer certificates of Apple's have one: any other chain fits, and so
+// does code that claims none.
+// Errors: FAILED_PRECONDITION REASON_TEAM_IDENTIFIER_MISMATCH.
+absl::Status CheckTeamIdentifier(std::string_view claimed,
+                                 std::span<const Certificate> chain);
 
 struct Timestamp {
   absl::Time time;                 // what the authority says, whole seconds

@@ -1,0 +1,580 @@
+#include "codesign/verify/verifier.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <limits>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "codesign/base/error.h"
+#include "codesign/base/parallel.h"
+#include "codesign/cms/apple_cms.h"
+#include "codesign/cms/trust.h"
+#include "codesign/code_directory.h"
+#include "codesign/macho/universal_file.h"
+#include "codesign/super_blob.h"
+
+namespace codeseal {
+namespace {
+
+// Slots 1 to 11 have a meaning (super_blob.h); a little room for new ones.
+constexpr uint32_t kMaxSpecialSlot = 32;
+
+// Bytes of code that one work item hashes.
+constexpr uint64_t kChunkSize = 1024 * 1024;
+
+std::string Join(std::string_view apple_text, std::string_view detail) {
+  std::string message(apple_text);
+  if (!detail.empty()) message.append(": ").append(detail);
+  return message;
+}
+
+// Collects the checks of one slice, or of the file.
+class CheckList {
+ public:
+  CheckList(std::vector<Check>& checks, std::string subject)
+      : checks_(checks), subject_(std::move(subject)) {}
+
+  void Pass(std::string_view name, std::string note = "") {
+    Add(name, CheckOutcome::kPassed, std::move(note));
+  }
+  void Skip(std::string_view name, std::string note) {
+    Add(name, CheckOutcome::kNotChecked, std::move(note));
+  }
+  // `file_offset`: where, in bytes from the file's start.
+  void Fail(std::string_view name, const AppleError& apple_error, Reason reason,
+            std::string_view detail,
+            std::optional<uint64_t> file_offset = std::nullopt) {
+    ErrorDetail error_detail;
+    error_detail.set_stage(v1::STAGE_VERIFY);
+    error_detail.set_reason(reason);
+    error_detail.set_subject(subject_);
+    if (file_offset.has_value()) error_detail.set_byte_offset(*file_offset);
+    AddFailure(name, apple_error, detail, error_detail);
+  }
+  // The fault that another part of codeseal found. `base` is added to its
+  // offset, if it has one.
+  void Fail(std::string_view name, const AppleError& apple_error,
+            const absl::Status& cause, uint64_t base = 0) {
+    ErrorDetail error_detail =
+        GetErrorDetail(WithOffsetBase(cause, base)).value_or(ErrorDetail());
+    error_detail.set_stage(v1::STAGE_VERIFY);
+    error_detail.set_subject(subject_);
+    AddFailure(name, apple_error, Message(cause), error_detail);
+  }
+
+ private:
+  void Add(std::string_view name, CheckOutcome outcome, std::string note) {
+    Check check;
+    check.name = std::string(name);
+    check.outcome = outcome;
+    check.note = std::move(note);
+    checks_.push_back(std::move(check));
+  }
+  void AddFailure(std::string_view name, const AppleError& apple_error,
+                  std::string_view detail, const ErrorDetail& error_detail) {
+    Add(name, CheckOutcome::kFailed, std::string(detail));
+    checks_.back().status = WithErrorDetail(
+        absl::FailedPreconditionError(Join(apple_error.text, detail)),
+        error_detail);
+    checks_.back().apple_error = apple_error;
+  }
+
+  std::vector<Check>& checks_;
+  std::string subject_;
+};
+
+// What Apple calls a CodeDirectory that does not parse.
+const AppleError& AppleErrorOfCodeDirectory(const absl::Status& status) {
+  const Reason reason = GetReason(status);
+  const bool unsupported = reason == v1::REASON_UNSUPPORTED_VERSION ||
+                           reason == v1::REASON_UNSUPPORTED_DIGEST ||
+                           reason == v1::REASON_UNSUPPORTED_PAGE_SIZE ||
+                           reason == v1::REASON_UNSUPPORTED_CODE;
+  return unsupported ? kErrSignatureUnsupported : kErrSignatureFailed;
+}
+
+class SliceVerifier {
+ public:
+  SliceVerifier(const MappedFile& file, const UniversalFile::Slice& slice,
+                const VerifyOptions& options, SliceReport& report)
+      : file_(file),
+        slice_(slice),
+        options_(options),
+        report_(report),
+        checks_(report.checks,
+                file.path() + " (" + slice.mach_o.architecture().Name() + ")") {
+    report_.architecture = slice.mach_o.architecture().Name();
+  }
+
+  void Run() {
+    if (!ReadSignature() || !ReadCodeDirectories()) return;
+    CheckSigner();
+    CheckSpecialSlots();
+    for (const CodeDirectory& directory : directories_) CheckPages(directory);
+  }
+
+ private:
+  bool ReadSignature();
+  bool ReadCodeDirectories();
+  void CheckSigner();
+  void CheckTimestamp(const CmsSignature& cms);
+  void CheckTrust(const CmsSignature& cms);
+  void CheckDates();
+  void CheckTeam();
+  void CheckSpecialSlots();
+  void CheckSpecialSlot(uint32_t slot);
+  void CheckPages(const CodeDirectory& directory);
+
+  const CodeDirectory& best() const { return directories_[best_]; }
+  // Of bytes inside the file.
+  uint64_t FileOffset(ByteView bytes) const {
+    return static_cast<uint64_t>(bytes.data() - file_.bytes().data());
+  }
+
+  const MappedFile& file_;
+  const UniversalFile::Slice& slice_;
+  const VerifyOptions& options_;
+  SliceReport& report_;
+  CheckList checks_;
+
+  std::optional<SuperBlob> super_blob_;
+  std::vector<CodeDirectory> directories_;  // in storage order, primary first
+  size_t best_ = 0;
+  bool timestamp_is_apples_ = false;
+};
+
+bool SliceVerifier::ReadSignature() {
+  const ByteView signature = slice_.mach_o.Signature();
+  if (!slice_.mach_o.signature_command().has_value() || signature.empty()) {
+    checks_.Fail(kCheckSigned, kErrUnsigned, v1::REASON_NOT_SIGNED,
+                 "there is no LC_CODE_SIGNATURE");
+    return false;
+  }
+  absl::StatusOr<SuperBlob> super_blob =
+      SuperBlob::Parse(signature, kEmbeddedSignatureMagic);
+  if (!super_blob.ok()) {
+    checks_.Fail(kCheckSignatureLayout, kErrSignatureInvalid,
+                 super_blob.status(), FileOffset(signature));
+    return false;
+  }
+  super_blob_ = *std::move(super_blob);
+  if (!super_blob_->Find(kCodeDirectorySlot).has_value()) {
+    checks_.Fail(kCheckSigned, kErrUnsigned, v1::REASON_NOT_SIGNED,
+                 "the signature has no CodeDirectory", FileOffset(signature));
+    return false;
+  }
+  checks_.Pass(kCheckSigned);
+  const absl::Status packed = super_blob_->CheckPacked();
+  if (packed.ok()) {
+    checks_.Pass(kCheckSignatureLayout);
+  } else {
+    checks_.Fail(kCheckSignatureLayout, kErrSignatureInvalid, packed,
+                 FileOffset(signature));
+  }
+  return true;
+}
+
+bool SliceVerifier::ReadCodeDirectories() {
+  const uint64_t signing_limit = slice_.mach_o.SigningLimit();
+  std::vector<uint32_t> slots = {kCodeDirectorySlot};  // the primary first
+  for (uint32_t slot = kAlternateCodeDirectorySlot;
+       slot < kAlternateCodeDirectoryEndSlot; ++slot) {
+    slots.push_back(slot);
+  }
+  for (const uint32_t slot : slots) {
+    const std::optional<ByteView> blob = super_blob_->Find(slot);
+    if (!blob.has_value()) continue;
+    const uint64_t offset = FileOffset(*blob);
+    absl::StatusOr<CodeDirectory> directory = CodeDirectory::Parse(*blob);
+    if (!directory.ok()) {
+      checks_.Fail(kCheckCodeDirectories,
+                   AppleErrorOfCodeDirectory(directory.status()),
+                   directory.status(), offset);
+      return false;
+    }
+    if (directory->code_limit() != signing_limit) {
+      checks_.Fail(
+          kCheckCodeDirectories, kErrSignatureInvalid,
+          v1::REASON_CODE_LIMIT_MISMATCH,
+          absl::StrFormat("the CodeDirectory covers %d bytes, the code has %d",
+                          directory->code_limit(), signing_limit),
+          offset);
+      return false;
+    }
+    if (directory->special_slot_count() > kMaxSpecialSlot) {
+      checks_.Fail(
+          kCheckCodeDirectories, kErrSignatureUnsupported,
+          v1::REASON_SIGNATURE_UNSUPPORTED,
+          absl::StrFormat("%d special slots, no code has more than %d",
+                          directory->special_slot_count(), kMaxSpecialSlot),
+          offset);
+      return false;
+    }
+    if (std::find(report_.digests.begin(), report_.digests.end(),
+                  directory->digest_kind()) != report_.digests.end()) {
+      checks_.Fail(kCheckCodeDirectories, kErrSignatureInvalid,
+                   v1::REASON_MALFORMED_SIGNATURE,
+                   "two CodeDirectories have the same digest", offset);
+      return false;
+    }
+    report_.digests.push_back(directory->digest_kind());
+    report_.cdhashes.push_back(directory->cdhash());
+    directories_.push_back(*std::move(directory));
+  }
+  const DigestKind best_kind = BestDigest(report_.digests);
+  best_ = static_cast<size_t>(
+      std::find(report_.digests.begin(), report_.digests.end(), best_kind) -
+      report_.digests.begin());
+  report_.cdhash = report_.cdhashes[best_];
+  report_.identifier = std::string(best().identifier());
+  report_.team_identifier = std::string(best().team_identifier());
+  report_.ad_hoc = best().HasFlag(kAdHocFlag);
+  checks_.Pass(kCheckCodeDirectories,
+               absl::StrFormat("%d bytes of code are covered", signing_limit));
+  return true;
+}
+
+void SliceVerifier::CheckSigner() {
+  if (report_.ad_hoc) {
+    checks_.Pass(kCheckCmsSignature, "ad-hoc: nobody has signed it");
+    return;
+  }
+  const std::optional<ByteView> blob = super_blob_->Find(kCmsSlot);
+  if (!blob.has_value()) {
+    checks_.Fail(kCheckCmsSignature, kErrUnsigned, v1::REASON_NOT_SIGNED,
+                 "the code is not ad-hoc and has no CMS signature");
+    return;
+  }
+  const uint64_t offset = FileOffset(*blob);
+  const absl::StatusOr<ByteView> payload = UnwrapBlob(kBlobWrapperMagic, *blob);
+  if (!payload.ok()) {
+    checks_.Fail(kCheckCmsSignature, kErrSignatureInvalid, payload.status(),
+                 offset);
+    return;
+  }
+  const absl::StatusOr<CmsSignature> cms = ParseAppleCms(*payload);
+  if (!cms.ok()) {
+    checks_.Fail(kCheckCmsSignature, kErrUnknownFormat, cms.status(),
+                 offset + kBlobHeaderSize);
+    return;
+  }
+  std::vector<CodeDirectoryBlob> blobs;
+  for (const CodeDirectory& directory : directories_) {
+    blobs.push_back({directory.digest_kind(), directory.raw()});
+  }
+  CmsContent content = DescribeContent(blobs);
+  if (cms->digest_kind == DigestKind::kSha1) {
+    content.sha1_message_digest =
+        ComputeDigest(DigestKind::kSha1, directories_.front().raw());
+  }
+  report_.signing_time = cms->signing_time;
+  const absl::Status status = CheckAppleCms(*cms, content);
+  if (!status.ok()) {
+    checks_.Fail(kCheckCmsSignature, kErrSignatureFailed, status);
+    return;
+  }
+  checks_.Pass(kCheckCmsSignature, "signed by " + cms->signer.CommonName());
+  CheckTimestamp(*cms);
+  CheckTrust(*cms);
+}
+
+void SliceVerifier::CheckTimestamp(const CmsSignature& cms) {
+  if (!cms.timestamp_token.has_value()) {
+    checks_.Skip(kCheckTimestamp, "there is none");
+    return;
+  }
+  const absl::StatusOr<Timestamp> timestamp = VerifyTimestampToken(
+      *cms.timestamp_token, cms.signature_value, cms.certificates);
+  if (!timestamp.ok()) {
+    checks_.Fail(kCheckTimestamp, kErrTimestampInvalid, timestamp.status());
+    return;
+  }
+  report_.timestamp = timestamp->time;
+  timestamp_is_apples_ = IsAppleRoot(timestamp->chain.back());
+  checks_.Pass(kCheckTimestamp,
+               "stamped by " + timestamp->chain.front().CommonName());
+}
+
+// Rules of Apple's trust evaluation, when no anchors are demanded: any
+// self-signed root will do.
+void SliceVerifier::CheckTrust(const CmsSignature& cms) {
+  std::vector<Certificate> candidates = cms.certificates;
+  candidates.insert(candidates.end(), options_.anchors.begin(),
+                    options_.anchors.end());
+  absl::StatusOr<std::vector<Certificate>> chain =
+      BuildChain(cms.signer, candidates);
+  if (!chain.ok()) {
+    report_.authorities = {cms.signer};
+    checks_.Fail(kCheckCertificateChain, kErrNotTrusted, chain.status());
+    return;
+  }
+  report_.authorities = *std::move(chain);
+  const Certificate& root = report_.authorities.back();
+  const bool is_apple = IsAppleRoot(root);
+  report_.trusted =
+      is_apple || std::find(options_.anchors.begin(), options_.anchors.end(),
+                            root) != options_.anchors.end();
+  const absl::Status status = CheckCodeSigningChain(report_.authorities);
+  if (!status.ok()) {
+    report_.trusted = false;
+    checks_.Fail(kCheckCertificateChain, kErrNotTrusted, status);
+  } else if (options_.require_trusted_anchor && !report_.trusted) {
+    checks_.Fail(kCheckCertificateChain, kErrSignatureUntrusted,
+                 v1::REASON_CHAIN_NOT_TRUSTED,
+                 "the root " + root.CommonName() +
+                     " is neither Apple's nor among the anchors");
+  } else if (is_apple && report_.timestamp.has_value() &&
+             !timestamp_is_apples_) {
+    // An Apple signer's certificate may have been stolen and have expired; a
+    // stranger's word on the time must not bring it back.
+    report_.trusted = false;
+    checks_.Fail(kCheckCertificateChain, kErrNotTrusted,
+                 v1::REASON_CHAIN_NOT_TRUSTED,
+                 "the signer is Apple's and the timestamp authority is not");
+  } else {
+    checks_.Pass(kCheckCertificateChain,
+                 (report_.trusted ? "the trusted root is "
+                                  : "the root, which nobody vouches for, is ") +
+                     root.CommonName());
+  }
+  CheckDates();
+  checks_.Skip(kCheckRevocation, "nobody was asked");
+  CheckTeam();
+}
+
+void SliceVerifier::CheckDates() {
+  const absl::Time at = options_.at.value_or(
+      report_.timestamp.value_or(report_.signing_time.value_or(options_.now)));
+  const absl::Status status = CheckValidityDates(report_.authorities, at);
+  // Without a timestamp nobody knows when it was signed: an expired
+  // certificate then counts only for those who ask.
+  const bool counts = options_.check_expiration ||
+                      best().HasFlag(kExpiresFlag) ||
+                      report_.timestamp.has_value();
+  if (status.ok()) {
+    checks_.Pass(kCheckCertificateDates);
+  } else if (counts) {
+    checks_.Fail(kCheckCertificateDates, kErrCertificateExpired, status);
+  } else {
+    checks_.Pass(kCheckCertificateDates,
+                 "tolerated: " + std::string(Message(status)));
+  }
+}
+
+void SliceVerifier::CheckTeam() {
+  const absl::Status status =
+      CheckTeamIdentifier(report_.team_identifier, report_.authorities);
+  if (status.ok()) {
+    checks_.Pass(kCheckTeamIdentifier);
+  } else {
+    checks_.Fail(kCheckTeamIdentifier, kErrBadTeamIdentifier, status);
+  }
+}
+
+// From the highest slot down, under every CodeDirectory.
+void SliceVerifier::CheckSpecialSlots() {
+  uint32_t highest = 0;
+  for (const CodeDirectory& directory : directories_) {
+    highest = std::max(highest, directory.special_slot_count());
+  }
+  for (const SuperBlob::Entry& entry : super_blob_->entries()) {
+    if (entry.slot <= kMaxSpecialSlot) {
+      highest = std::max(highest, entry.slot);
+    }
+  }
+  for (uint32_t slot = highest; slot > kCodeDirectorySlot; --slot) {
+    CheckSpecialSlot(slot);
+  }
+}
+
+void SliceVerifier::CheckSpecialSlot(uint32_t slot) {
+  std::optional<ByteView> component = super_blob_->Find(slot);
+  std::string name =
+      std::string(kCheckSpecialSlot) + "-" + std::to_string(slot);
+  const bool is_bundle = best().SealsSpecialSlot(kCodeResourcesSlot);
+  const bool is_sealed = std::any_of(directories_.begin(), directories_.end(),
+                                     [slot](const CodeDirectory& each) {
+                                       return each.SealsSpecialSlot(slot);
+                                     });
+  if (slot == kInfoPlistSlot) component = slice_.mach_o.info_plist();
+  if (!is_sealed) {
+    if (component.has_value()) {
+      checks_.Skip(name, SlotName(slot) +
+                             ": present, but the signature does not cover it");
+    }
+    return;
+  }
+  if (slot == kCodeResourcesSlot || (slot == kInfoPlistSlot && is_bundle)) {
+    if (options_.is_part_of_bundle) {
+      checks_.Skip(name, SlotName(slot) + ": belongs to the bundle");
+    } else {
+      checks_.Fail(name, kErrNotSupported, v1::REASON_UNSUPPORTED_CODE,
+                   SlotName(slot) +
+                       " belongs to a bundle, which cannot be judged by its "
+                       "main executable alone");
+    }
+    return;
+  }
+  const AppleError& apple_error =
+      slot == kInfoPlistSlot ? kErrInfoPlistFailed : kErrSignatureFailed;
+  if (!component.has_value()) {
+    checks_.Fail(name, apple_error, v1::REASON_SPECIAL_SLOT_MISMATCH,
+                 SlotName(slot) + " is sealed but missing");
+    return;
+  }
+  const uint64_t offset = FileOffset(*component);
+  for (const CodeDirectory& directory : directories_) {
+    if (!directory.SealsSpecialSlot(slot)) continue;
+    if (!Equal(ComputeDigest(directory.digest_kind(), *component),
+               *directory.SpecialSlotDigest(slot))) {
+      checks_.Fail(name, apple_error, v1::REASON_SPECIAL_SLOT_MISMATCH,
+                   SlotName(slot) + " is not what was signed (" +
+                       std::string(DigestName(directory.digest_kind())) + ")",
+                   offset);
+      return;
+    }
+  }
+  checks_.Pass(name, SlotName(slot));
+}
+
+void SliceVerifier::CheckPages(const CodeDirectory& directory) {
+  const ByteView code = slice_.mach_o.raw().first(
+      static_cast<size_t>(slice_.mach_o.SigningLimit()));
+  const DigestKind kind = directory.digest_kind();
+  const size_t digest_size = DigestSize(kind);
+  const ByteView expected = directory.code_slots();
+  const size_t page_count = directory.code_slot_count();
+  const size_t page_size =
+      directory.page_size() != 0 ? directory.page_size() : code.size();
+  const size_t pages_per_chunk =
+      std::max<size_t>(1, kChunkSize / std::max<size_t>(1, page_size));
+  const size_t chunk_count =
+      (page_count + pages_per_chunk - 1) / pages_per_chunk;
+
+  std::atomic<size_t> first_bad_page = std::numeric_limits<size_t>::max();
+  std::atomic<size_t> bad_page_count = 0;
+  ParallelFor(chunk_count, [&](size_t chunk) {
+    Digester digester(kind);
+    Bytes digest(digest_size);
+    const size_t begin = chunk * pages_per_chunk;
+    const size_t end = std::min(page_count, begin + pages_per_chunk);
+    for (size_t page = begin; page < end; ++page) {
+      const size_t offset = page * page_size;
+      digester.Digest(
+          code.subspan(offset, std::min(page_size, code.size() - offset)),
+          digest);
+      if (Equal(digest, expected.subspan(page * digest_size, digest_size))) {
+        continue;
+      }
+      ++bad_page_count;
+      size_t lowest = first_bad_page;
+      while (page < lowest &&
+             !first_bad_page.compare_exchange_weak(lowest, page)) {
+      }
+    }
+    file_.Release(slice_.offset + begin * page_size, (end - begin) * page_size);
+  });
+
+  const std::string digest_name(DigestName(kind));
+  if (bad_page_count == 0) {
+    checks_.Pass(kCheckCodePages,
+                 absl::StrFormat("%d pages, %s", page_count, digest_name));
+    return;
+  }
+  checks_.Fail(kCheckCodePages, kErrSignatureFailed, v1::REASON_CODE_MODIFIED,
+               absl::StrFormat("page %d differs (%s; %d of %d pages do)",
+                               first_bad_page.load(), digest_name,
+                               bad_page_count.load(), page_count),
+               slice_.offset + first_bad_page * page_size);
+}
+
+// The rules that concern all slices together.
+void CheckFile(const UniversalFile& universal, VerificationReport& report) {
+  CheckList checks(report.checks, report.path);
+  const absl::Status structure = universal.CheckStrictStructure();
+  if (structure.ok()) {
+    checks.Pass(kCheckStructure);
+  } else {
+    checks.Fail(kCheckStructure, kErrBadMainExecutable, structure);
+  }
+  const auto other = std::find_if(
+      report.slices.begin(), report.slices.end(),
+      [&report](const SliceReport& slice) {
+        return slice.team_identifier != report.slices.front().team_identifier;
+      });
+  if (other == report.slices.end()) {
+    checks.Pass(kCheckSameTeam);
+  } else {
+    checks.Fail(kCheckSameTeam, kErrBadTeamIdentifier,
+                v1::REASON_TEAM_IDENTIFIER_MISMATCH,
+                "slices " + report.slices.front().architecture + " and " +
+                    other->architecture + " have different teams");
+  }
+}
+
+bool IsAboutRequirements(const Check& check) {
+  return check.name == kCheckExplicitRequirement ||
+         check.name == kCheckDesignatedRequirement;
+}
+
+absl::Status FirstFailureNamed(const VerificationReport& report,
+                               std::string_view name) {
+  for (const SliceReport& slice : report.slices) {
+    for (const Check& check : slice.checks) {
+      if (check.name == name && !check.status.ok()) return check.status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+const Check* VerificationReport::FirstFailure() const {
+  const auto find = [](const std::vector<Check>& candidates) -> const Check* {
+    const auto failed = std::find_if(
+        candidates.begin(), candidates.end(), [](const Check& check) {
+          return check.outcome == CheckOutcome::kFailed &&
+                 !IsAboutRequirements(check);
+        });
+    return failed == candidates.end() ? nullptr : &*failed;
+  };
+  for (const SliceReport& slice : slices) {
+    if (const Check* failed = find(slice.checks)) return failed;
+  }
+  return find(checks);
+}
+
+absl::Status VerificationReport::Validity() const {
+  const Check* failed = FirstFailure();
+  return failed == nullptr ? absl::OkStatus() : failed->status;
+}
+
+absl::Status VerificationReport::DesignatedRequirement() const {
+  return FirstFailureNamed(*this, kCheckDesignatedRequirement);
+}
+
+absl::Status VerificationReport::ExplicitRequirement() const {
+  return FirstFailureNamed(*this, kCheckExplicitRequirement);
+}
+
+absl::StatusOr<VerificationReport> Verify(const MappedFile& file,
+                                          const VerifyOptions& options) {
+  const absl::StatusOr<UniversalFile> universal =
+      UniversalFile::Parse(file.bytes());
+  if (!universal.ok()) return WithSubject(universal.status(), file.path());
+
+  VerificationReport report;
+  report.path = file.path();
+  report.format = universal->Format();
+  for (const size_t index : universal->AppleOrder()) {
+    SliceReport& slice = report.slices.emplace_back();
+    SliceVerifier(file, universal->slices()[index], options, slice).Run();
+  }
+  CheckFile(*universal, report);
+  return report;
+}
+
+}  // namespace codeseal
