@@ -50,6 +50,8 @@ inline constexpr AppleError kErrBadTeamIdentifier = {
 inline constexpr AppleError kErrSignatureUntrusted = {
     -66996, "errSecCSSignatureUntrusted",
     "signature is valid but signer is not trusted"};
+inline constexpr AppleError kErrInvalidEntitlements = {
+    -66994, "errSecCSInvalidEntitlements", "invalid entitlement plist"};
 inline constexpr AppleError kErrUnknownFormat = {-25257, "errSecUnknownFormat",
                                                  "Unknown format in import."};
 inline constexpr AppleError kErrCertificateExpired = {

@@ -13,8 +13,12 @@
 #include "codesign/cms/apple_cms.h"
 #include "codesign/cms/trust.h"
 #include "codesign/code_directory.h"
+#include "codesign/embedded_signature.h"
+#include "codesign/entitlements.h"
 #include "codesign/macho/universal_file.h"
-#include "codesign/super_blob.h"
+#include "codesign/requirement/default_designated.h"
+#include "codesign/requirement/evaluator.h"
+#include "codesign/requirement/requirement.h"
 
 namespace codeseal {
 namespace {
@@ -110,25 +114,44 @@ class SliceVerifier {
   }
 
   void Run() {
-    if (!ReadSignature() || !ReadCodeDirectories()) return;
+    if (!ReadSignature() || !CheckCodeDirectories()) return;
     CheckSigner();
     CheckSpecialSlots();
-    for (const CodeDirectory& directory : directories_) CheckPages(directory);
+    CheckEntitlements();
+    for (const CodeDirectory& directory : signature_->code_directories()) {
+      CheckPages(directory);
+    }
+    CheckRequirements();
   }
 
  private:
   bool ReadSignature();
-  bool ReadCodeDirectories();
+  bool CheckCodeDirectories();
   void CheckSigner();
   void CheckTimestamp(const CmsSignature& cms);
   void CheckTrust(const CmsSignature& cms);
   void CheckDates();
   void CheckTeam();
   void CheckSpecialSlots();
-  void CheckSpecialSlot(uint32_t slot);
+  void CheckOneSpecialSlot(uint32_t slot);
+  void CheckEntitlements();
   void CheckPages(const CodeDirectory& directory);
+  void CheckRequirements();
+  absl::Status CheckDesignated(const RequirementContext& context,
+                               std::string& note) const;
 
-  const CodeDirectory& best() const { return directories_[best_]; }
+  const CodeDirectory& best() const { return signature_->best(); }
+  // What the slot stands for: a blob, or the section with the Info.plist.
+  std::optional<ByteView> Component(uint32_t slot) const {
+    return slot == kInfoPlistSlot ? slice_.mach_o.info_plist()
+                                  : signature_->Find(slot);
+  }
+  // The component, if the signature vouches for it.
+  std::optional<ByteView> SealedComponent(uint32_t slot) const {
+    const bool sealed = best().SealsSpecialSlot(slot) &&
+                        CheckSpecialSlot(best(), slot, Component(slot)).ok();
+    return sealed ? Component(slot) : std::nullopt;
+  }
   // Of bytes inside the file.
   uint64_t FileOffset(ByteView bytes) const {
     return static_cast<uint64_t>(bytes.data() - file_.bytes().data());
@@ -140,98 +163,79 @@ class SliceVerifier {
   SliceReport& report_;
   CheckList checks_;
 
-  std::optional<SuperBlob> super_blob_;
-  std::vector<CodeDirectory> directories_;  // in storage order, primary first
-  size_t best_ = 0;
+  std::optional<EmbeddedSignature> signature_;
   bool timestamp_is_apples_ = false;
+  bool signer_holds_ = false;  // CMS and chain passed
 };
 
 bool SliceVerifier::ReadSignature() {
-  const ByteView signature = slice_.mach_o.Signature();
-  if (!slice_.mach_o.signature_command().has_value() || signature.empty()) {
+  const ByteView bytes = slice_.mach_o.Signature();
+  if (bytes.empty()) {
     checks_.Fail(kCheckSigned, kErrUnsigned, v1::REASON_NOT_SIGNED,
                  "there is no LC_CODE_SIGNATURE");
     return false;
   }
-  absl::StatusOr<SuperBlob> super_blob =
-      SuperBlob::Parse(signature, kEmbeddedSignatureMagic);
-  if (!super_blob.ok()) {
-    checks_.Fail(kCheckSignatureLayout, kErrSignatureInvalid,
-                 super_blob.status(), FileOffset(signature));
+  absl::StatusOr<EmbeddedSignature> signature = EmbeddedSignature::Parse(bytes);
+  if (!signature.ok()) {
+    const std::string rule =
+        GetErrorDetail(signature.status()).value_or(ErrorDetail()).rule();
+    if (rule == "ES-1") {  // no CodeDirectory
+      checks_.Fail(kCheckSigned, kErrUnsigned, v1::REASON_NOT_SIGNED,
+                   Message(signature.status()), FileOffset(bytes));
+    } else if (rule.starts_with("CD-")) {
+      checks_.Fail(kCheckCodeDirectories,
+                   AppleErrorOfCodeDirectory(signature.status()),
+                   signature.status(), FileOffset(bytes));
+    } else {
+      checks_.Fail(kCheckSignatureLayout, kErrSignatureInvalid,
+                   signature.status(), FileOffset(bytes));
+    }
     return false;
   }
-  super_blob_ = *std::move(super_blob);
-  if (!super_blob_->Find(kCodeDirectorySlot).has_value()) {
-    checks_.Fail(kCheckSigned, kErrUnsigned, v1::REASON_NOT_SIGNED,
-                 "the signature has no CodeDirectory", FileOffset(signature));
-    return false;
-  }
+  signature_ = *std::move(signature);
   checks_.Pass(kCheckSigned);
-  const absl::Status packed = super_blob_->CheckPacked();
+  const absl::Status packed = signature_->super_blob().CheckPacked();
   if (packed.ok()) {
     checks_.Pass(kCheckSignatureLayout);
   } else {
     checks_.Fail(kCheckSignatureLayout, kErrSignatureInvalid, packed,
-                 FileOffset(signature));
+                 FileOffset(bytes));
   }
+
+  for (const CodeDirectory& directory : signature_->code_directories()) {
+    report_.digests.push_back(directory.digest_kind());
+    report_.cdhashes.push_back(directory.cdhash());
+  }
+  report_.cdhash = best().cdhash();
+  report_.identifier = std::string(best().identifier());
+  report_.team_identifier = std::string(best().team_identifier());
+  // As macOS does, by the best digest, not by the primary CodeDirectory.
+  report_.ad_hoc = best().HasFlag(kAdHocFlag);
   return true;
 }
 
-bool SliceVerifier::ReadCodeDirectories() {
+bool SliceVerifier::CheckCodeDirectories() {
   const uint64_t signing_limit = slice_.mach_o.SigningLimit();
-  std::vector<uint32_t> slots = {kCodeDirectorySlot};  // the primary first
-  for (uint32_t slot = kAlternateCodeDirectorySlot;
-       slot < kAlternateCodeDirectoryEndSlot; ++slot) {
-    slots.push_back(slot);
-  }
-  for (const uint32_t slot : slots) {
-    const std::optional<ByteView> blob = super_blob_->Find(slot);
-    if (!blob.has_value()) continue;
-    const uint64_t offset = FileOffset(*blob);
-    absl::StatusOr<CodeDirectory> directory = CodeDirectory::Parse(*blob);
-    if (!directory.ok()) {
-      checks_.Fail(kCheckCodeDirectories,
-                   AppleErrorOfCodeDirectory(directory.status()),
-                   directory.status(), offset);
-      return false;
-    }
-    if (directory->code_limit() != signing_limit) {
+  for (const CodeDirectory& directory : signature_->code_directories()) {
+    if (directory.code_limit() != signing_limit) {
       checks_.Fail(
           kCheckCodeDirectories, kErrSignatureInvalid,
           v1::REASON_CODE_LIMIT_MISMATCH,
           absl::StrFormat("the CodeDirectory covers %d bytes, the code has %d",
-                          directory->code_limit(), signing_limit),
-          offset);
+                          directory.code_limit(), signing_limit),
+          FileOffset(directory.raw()));
       return false;
     }
-    if (directory->special_slot_count() > kMaxSpecialSlot) {
+    if (directory.special_slot_count() > kMaxSpecialSlot) {
       checks_.Fail(
           kCheckCodeDirectories, kErrSignatureUnsupported,
           v1::REASON_SIGNATURE_UNSUPPORTED,
           absl::StrFormat("%d special slots, no code has more than %d",
-                          directory->special_slot_count(), kMaxSpecialSlot),
-          offset);
+                          directory.special_slot_count(), kMaxSpecialSlot),
+          FileOffset(directory.raw()));
       return false;
     }
-    if (std::find(report_.digests.begin(), report_.digests.end(),
-                  directory->digest_kind()) != report_.digests.end()) {
-      checks_.Fail(kCheckCodeDirectories, kErrSignatureInvalid,
-                   v1::REASON_MALFORMED_SIGNATURE,
-                   "two CodeDirectories have the same digest", offset);
-      return false;
-    }
-    report_.digests.push_back(directory->digest_kind());
-    report_.cdhashes.push_back(directory->cdhash());
-    directories_.push_back(*std::move(directory));
   }
-  const DigestKind best_kind = BestDigest(report_.digests);
-  best_ = static_cast<size_t>(
-      std::find(report_.digests.begin(), report_.digests.end(), best_kind) -
-      report_.digests.begin());
-  report_.cdhash = report_.cdhashes[best_];
-  report_.identifier = std::string(best().identifier());
-  report_.team_identifier = std::string(best().team_identifier());
-  report_.ad_hoc = best().HasFlag(kAdHocFlag);
   checks_.Pass(kCheckCodeDirectories,
                absl::StrFormat("%d bytes of code are covered", signing_limit));
   return true;
@@ -242,33 +246,25 @@ void SliceVerifier::CheckSigner() {
     checks_.Pass(kCheckCmsSignature, "ad-hoc: nobody has signed it");
     return;
   }
-  const std::optional<ByteView> blob = super_blob_->Find(kCmsSlot);
-  if (!blob.has_value()) {
+  if (!signature_->Find(kCmsSlot).has_value()) {
     checks_.Fail(kCheckCmsSignature, kErrUnsigned, v1::REASON_NOT_SIGNED,
                  "the code is not ad-hoc and has no CMS signature");
     return;
   }
-  const uint64_t offset = FileOffset(*blob);
-  const absl::StatusOr<ByteView> payload = UnwrapBlob(kBlobWrapperMagic, *blob);
-  if (!payload.ok()) {
-    checks_.Fail(kCheckCmsSignature, kErrSignatureInvalid, payload.status(),
-                 offset);
-    return;
-  }
-  const absl::StatusOr<CmsSignature> cms = ParseAppleCms(*payload);
+  const absl::StatusOr<CmsSignature> cms = ParseAppleCms(signature_->cms());
   if (!cms.ok()) {
     checks_.Fail(kCheckCmsSignature, kErrUnknownFormat, cms.status(),
-                 offset + kBlobHeaderSize);
+                 FileOffset(signature_->cms()));
     return;
   }
   std::vector<CodeDirectoryBlob> blobs;
-  for (const CodeDirectory& directory : directories_) {
+  for (const CodeDirectory& directory : signature_->code_directories()) {
     blobs.push_back({directory.digest_kind(), directory.raw()});
   }
   CmsContent content = DescribeContent(blobs);
   if (cms->digest_kind == DigestKind::kSha1) {
     content.sha1_message_digest =
-        ComputeDigest(DigestKind::kSha1, directories_.front().raw());
+        ComputeDigest(DigestKind::kSha1, signature_->primary().raw());
   }
   report_.signing_time = cms->signing_time;
   const absl::Status status = CheckAppleCms(*cms, content);
@@ -335,6 +331,7 @@ void SliceVerifier::CheckTrust(const CmsSignature& cms) {
                  v1::REASON_CHAIN_NOT_TRUSTED,
                  "the signer is Apple's and the timestamp authority is not");
   } else {
+    signer_holds_ = true;
     checks_.Pass(kCheckCertificateChain,
                  (report_.trusted ? "the trusted root is "
                                   : "the root, which nobody vouches for, is ") +
@@ -374,40 +371,32 @@ void SliceVerifier::CheckTeam() {
   }
 }
 
-// From the highest slot down, under every CodeDirectory.
+// From the highest slot down.
 void SliceVerifier::CheckSpecialSlots() {
-  uint32_t highest = 0;
-  for (const CodeDirectory& directory : directories_) {
-    highest = std::max(highest, directory.special_slot_count());
-  }
-  for (const SuperBlob::Entry& entry : super_blob_->entries()) {
-    if (entry.slot <= kMaxSpecialSlot) {
-      highest = std::max(highest, entry.slot);
-    }
-  }
-  for (uint32_t slot = highest; slot > kCodeDirectorySlot; --slot) {
-    CheckSpecialSlot(slot);
+  for (uint32_t slot = kMaxSpecialSlot; slot > kCodeDirectorySlot; --slot) {
+    CheckOneSpecialSlot(slot);
   }
 }
 
-void SliceVerifier::CheckSpecialSlot(uint32_t slot) {
-  std::optional<ByteView> component = super_blob_->Find(slot);
-  std::string name =
+void SliceVerifier::CheckOneSpecialSlot(uint32_t slot) {
+  const std::span<const CodeDirectory> directories =
+      signature_->code_directories();
+  const std::optional<ByteView> component = Component(slot);
+  const std::string name =
       std::string(kCheckSpecialSlot) + "-" + std::to_string(slot);
-  const bool is_bundle = best().SealsSpecialSlot(kCodeResourcesSlot);
-  const bool is_sealed = std::any_of(directories_.begin(), directories_.end(),
-                                     [slot](const CodeDirectory& each) {
-                                       return each.SealsSpecialSlot(slot);
-                                     });
-  if (slot == kInfoPlistSlot) component = slice_.mach_o.info_plist();
-  if (!is_sealed) {
+  if (std::none_of(directories.begin(), directories.end(),
+                   [slot](const CodeDirectory& directory) {
+                     return directory.SealsSpecialSlot(slot);
+                   })) {
     if (component.has_value()) {
       checks_.Skip(name, SlotName(slot) +
                              ": present, but the signature does not cover it");
     }
     return;
   }
-  if (slot == kCodeResourcesSlot || (slot == kInfoPlistSlot && is_bundle)) {
+  // In a bundle, slot 1 seals the bundle's Info.plist.
+  if (slot == kCodeResourcesSlot ||
+      (slot == kInfoPlistSlot && best().SealsSpecialSlot(kCodeResourcesSlot))) {
     if (options_.is_part_of_bundle) {
       checks_.Skip(name, SlotName(slot) + ": belongs to the bundle");
     } else {
@@ -418,26 +407,34 @@ void SliceVerifier::CheckSpecialSlot(uint32_t slot) {
     }
     return;
   }
-  const AppleError& apple_error =
-      slot == kInfoPlistSlot ? kErrInfoPlistFailed : kErrSignatureFailed;
-  if (!component.has_value()) {
-    checks_.Fail(name, apple_error, v1::REASON_SPECIAL_SLOT_MISMATCH,
-                 SlotName(slot) + " is sealed but missing");
+  for (const CodeDirectory& directory : directories) {
+    const absl::Status status = CheckSpecialSlot(directory, slot, component);
+    if (status.ok()) continue;
+    checks_.Fail(
+        name,
+        slot == kInfoPlistSlot ? kErrInfoPlistFailed : kErrSignatureFailed,
+        v1::REASON_SPECIAL_SLOT_MISMATCH,
+        absl::StrFormat("%s (%s)", std::string(Message(status)),
+                        std::string(DigestName(directory.digest_kind()))),
+        component.has_value() ? std::optional<uint64_t>(FileOffset(*component))
+                              : std::nullopt);
     return;
   }
-  const uint64_t offset = FileOffset(*component);
-  for (const CodeDirectory& directory : directories_) {
-    if (!directory.SealsSpecialSlot(slot)) continue;
-    if (!Equal(ComputeDigest(directory.digest_kind(), *component),
-               *directory.SpecialSlotDigest(slot))) {
-      checks_.Fail(name, apple_error, v1::REASON_SPECIAL_SLOT_MISMATCH,
-                   SlotName(slot) + " is not what was signed (" +
-                       std::string(DigestName(directory.digest_kind())) + ")",
-                   offset);
-      return;
-    }
-  }
   checks_.Pass(name, SlotName(slot));
+}
+
+// Older systems obey the XML, newer ones the DER.
+void SliceVerifier::CheckEntitlements() {
+  const std::optional<ByteView> xml = SealedComponent(kEntitlementsSlot);
+  const std::optional<ByteView> der = SealedComponent(kEntitlementsDerSlot);
+  if (!xml.has_value() || !der.has_value()) return;
+  const absl::Status status = CheckEntitlementsAgree(*xml, *der);
+  if (status.ok()) {
+    checks_.Pass(kCheckEntitlements, "both forms say the same");
+  } else {
+    checks_.Fail(kCheckEntitlements, kErrInvalidEntitlements, status,
+                 FileOffset(*xml));
+  }
 }
 
 void SliceVerifier::CheckPages(const CodeDirectory& directory) {
@@ -489,6 +486,81 @@ void SliceVerifier::CheckPages(const CodeDirectory& directory) {
                                first_bad_page.load(), digest_name,
                                bad_page_count.load(), page_count),
                slice_.offset + first_bad_page * page_size);
+}
+
+void SliceVerifier::CheckRequirements() {
+  RequirementContext context;
+  context.identifier = report_.identifier;
+  context.cdhashes = {&report_.cdhash, 1};
+  context.platform = best().platform();
+  // A chain that does not hold must not satisfy anything.
+  if (signer_holds_) context.chain = report_.authorities;
+  PlistDict info;
+  PlistDict entitlements;
+  if (const auto bytes = SealedComponent(kInfoPlistSlot)) {
+    if (absl::StatusOr<PlistDict> dict = ParsePlistDict(*bytes); dict.ok()) {
+      info = *std::move(dict);
+      context.info = &info;
+    }
+  }
+  if (const auto blob = SealedComponent(kEntitlementsSlot)) {
+    if (absl::StatusOr<PlistDict> dict = ParseEntitlements(*blob); dict.ok()) {
+      entitlements = *std::move(dict);
+      context.entitlements = &entitlements;
+    }
+  }
+
+  if (options_.requirement.has_value()) {
+    const absl::StatusOr<RequirementExpression> expression =
+        ParseRequirement(*options_.requirement);
+    const absl::Status status = expression.ok()
+                                    ? CheckRequirement(*expression, context)
+                                    : expression.status();
+    if (status.ok()) {
+      checks_.Pass(kCheckExplicitRequirement);
+    } else {
+      checks_.Fail(kCheckExplicitRequirement,
+                   expression.ok() ? kErrReqFailed : kErrReqInvalid, status);
+    }
+  }
+
+  std::string note;
+  const absl::Status status = CheckDesignated(context, note);
+  if (status.ok()) {
+    checks_.Pass(kCheckDesignatedRequirement, note);
+  } else {
+    checks_.Fail(kCheckDesignatedRequirement,
+                 GetReason(status) == v1::REASON_REQUIREMENT_NOT_SATISFIED
+                     ? kErrReqFailed
+                     : kErrReqInvalid,
+                 status);
+  }
+}
+
+absl::Status SliceVerifier::CheckDesignated(const RequirementContext& context,
+                                            std::string& note) const {
+  if (const auto blob = SealedComponent(kRequirementsSlot)) {
+    ASSIGN_OR_RETURN(const RequirementSet set, ParseRequirementSet(*blob));
+    const auto designated = set.find(kDesignatedRequirement);
+    if (designated != set.end()) {
+      ASSIGN_OR_RETURN(const RequirementExpression expression,
+                       ParseRequirement(designated->second));
+      note = "stored";
+      return CheckRequirement(expression, context);
+    }
+  }
+  // What codesign would have written; ad-hoc code requires its own cdhash.
+  const std::optional<RequirementExpression> implicit =
+      report_.ad_hoc
+          ? BuildImplicitDesignated(context.cdhashes)
+          : BuildDefaultDesignated(context.identifier, context.chain);
+  note = "implicit";
+  if (!implicit.has_value()) {
+    return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_VERIFY,
+                     v1::REASON_REQUIREMENT_NOT_SATISFIED,
+                     "the signer is not known, and so no requirement is");
+  }
+  return CheckRequirement(*implicit, context);
 }
 
 // The rules that concern all slices together.

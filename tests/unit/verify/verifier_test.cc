@@ -4,7 +4,9 @@
 #include <functional>
 #include <string>
 
+#include "codesign/entitlements.h"
 #include "codesign/macho/universal_file.h"
+#include "codesign/requirement/compiler.h"
 #include "gmock/gmock.h"
 #include "tests/support/signed_code.h"
 #include "tests/support/status_matchers.h"
@@ -35,11 +37,18 @@ const TestChain& Chain() {
   return chain;
 }
 
+Bytes Entitlements(const std::string& jit) {
+  const std::string plist =
+      "<plist "
+      "version=\"1.0\"><dict><key>com.apple.security.cs.allow-jit</key>" +
+      jit + "</dict></plist>";
+  return WrapBlob(kEntitlementsMagic, AsBytes(plist));
+}
+
 SignedCode CmsCode() {
   SignedCode code;
   code.chain = &Chain();
-  code.blobs[kEntitlementsSlot] = WrapBlob(
-      kEntitlementsMagic, AsBytes("<plist version=\"1.0\"><dict/></plist>"));
+  code.blobs[kEntitlementsSlot] = Entitlements("<true/>");
   return code;
 }
 
@@ -313,6 +322,22 @@ INSTANTIATE_TEST_SUITE_P(
                   };
                 },
                 v1::REASON_UNSUPPORTED_VERSION, kErrSignatureUnsupported},
+        Forgery{
+            "SpecialSlotBeyondAllMeaning",
+            [](SignedCode& code) {
+              code.change_directory = [](Bytes& directory) {
+                // A long identifier makes room for 40 slots.
+                CodeDirectoryFields fields = testing::DefaultFields();
+                fields.identifier.assign(2000, 'x');
+                fields.code_limit =
+                    CodeDirectory::Parse(directory)->code_limit();
+                Bytes other =
+                    std::move(*CodeDirectoryBuilder::Create(fields)).Build();
+                StoreU32(other, 24, 40, ByteOrder::kBig);
+                directory = other;
+              };
+            },
+            v1::REASON_SIGNATURE_UNSUPPORTED, kErrSignatureUnsupported},
         Forgery{"GapInSuperBlob",
                 [](SignedCode& code) {
                   code.change_super_blob = [](Bytes& super_blob) {
@@ -407,6 +432,88 @@ TEST(VerifierTest, BundleMainExecutableIsLeftToTheBundle) {
             CheckOutcome::kNotChecked);
   EXPECT_EQ(FindCheck(report, "special-slot-3").outcome,
             CheckOutcome::kNotChecked);
+}
+
+// Old and new systems would grant different things.
+TEST(VerifierTest, BothFormsOfEntitlementsMustAgree) {
+  SignedCode code = CmsCode();
+  const absl::StatusOr<PlistDict> granted =
+      ParseEntitlements(Entitlements("<true/>"));
+  ASSERT_THAT(granted, IsOk());
+  code.blobs[kEntitlementsDerSlot] = *BuildEntitlementsDer(*granted);
+  EXPECT_THAT(VerifyCode(code).Validity(), IsOk());
+  code.blobs[kEntitlementsSlot] = Entitlements("<false/>");
+  const VerificationReport report = VerifyCode(code);
+  EXPECT_THAT(report.Validity(), HasReason(v1::REASON_BAD_ENTITLEMENTS));
+  EXPECT_EQ(report.FirstFailure()->name, kCheckEntitlements);
+}
+
+// --- Requirements -----------------------------------------------------------
+
+Bytes RequirementBlob(std::string_view text) {
+  const absl::StatusOr<Bytes> blob = CompileRequirementBlob(text);
+  EXPECT_THAT(blob, IsOk());
+  return blob.value_or(Bytes());
+}
+
+TEST(VerifierRequirementTest, ExplicitRequirementIsAVerdictOfItsOwn) {
+  VerifyOptions options;
+  options.requirement = RequirementBlob("identifier \"com.example.tool\"");
+  EXPECT_THAT(VerifyCode(CmsCode(), options).ExplicitRequirement(), IsOk());
+  options.requirement = RequirementBlob("identifier \"com.example.other\"");
+  VerificationReport report = VerifyCode(CmsCode(), options);
+  EXPECT_THAT(report.ExplicitRequirement(),
+              HasReason(v1::REASON_REQUIREMENT_NOT_SATISFIED));
+  EXPECT_THAT(report.Validity(), IsOk());
+  options.requirement = Bytes{1, 2, 3};
+  report = VerifyCode(CmsCode(), options);
+  EXPECT_FALSE(report.ExplicitRequirement().ok());
+  EXPECT_THAT(VerifyCode(CmsCode()).ExplicitRequirement(), IsOk());
+}
+
+TEST(VerifierRequirementTest, SealedPlistsCanBeAskedFor) {
+  SignedCode code = CmsCode();
+  code.mach_o.info_plist =
+      "<plist version=\"1.0\"><dict><key>Color</key><string>red</string>"
+      "</dict></plist>";
+  VerifyOptions options;
+  options.requirement = RequirementBlob(
+      "info[Color] = red and "
+      "entitlement[\"com.apple.security.cs.allow-jit\"] exists");
+  EXPECT_THAT(VerifyCode(code, options).ExplicitRequirement(), IsOk());
+  // What the signature does not vouch for satisfies nothing.
+  ChangeBlob(code, kEntitlementsSlot, 12);
+  EXPECT_THAT(VerifyCode(code, options).ExplicitRequirement(),
+              HasReason(v1::REASON_REQUIREMENT_NOT_SATISFIED));
+}
+
+TEST(VerifierRequirementTest, ChainThatDoesNotHoldSatisfiesNothing) {
+  const std::string root = HexEncode(Chain().root.certificate().Sha1());
+  VerifyOptions options;
+  options.requirement = RequirementBlob("certificate root = H\"" + root + "\"");
+  SignedCode code = CmsCode();
+  EXPECT_THAT(VerifyCode(code, options).ExplicitRequirement(), IsOk());
+  ChangeBlob(code, kCodeDirectorySlot, 13);
+  EXPECT_THAT(VerifyCode(code, options).ExplicitRequirement(),
+              HasReason(v1::REASON_REQUIREMENT_NOT_SATISFIED));
+}
+
+TEST(VerifierRequirementTest, DesignatedRequirementIsCheckedOnTheCodeItself) {
+  SignedCode code = CmsCode();
+  code.blobs[kRequirementsSlot] =
+      RequirementBlob("designated => identifier \"com.example.tool\"");
+  EXPECT_THAT(VerifyCode(code).DesignatedRequirement(), IsOk());
+  code.blobs[kRequirementsSlot] =
+      RequirementBlob("designated => identifier \"com.example.other\"");
+  const VerificationReport report = VerifyCode(code);
+  EXPECT_THAT(report.DesignatedRequirement(),
+              HasReason(v1::REASON_REQUIREMENT_NOT_SATISFIED));
+  EXPECT_THAT(report.Validity(), IsOk());
+}
+
+TEST(VerifierRequirementTest, ImplicitDesignatedRequirementHolds) {
+  EXPECT_THAT(VerifyCode({}).DesignatedRequirement(), IsOk());
+  EXPECT_THAT(VerifyCode(CmsCode()).DesignatedRequirement(), IsOk());
 }
 
 // --- Universal files --------------------------------------------------------
