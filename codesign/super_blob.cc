@@ -168,12 +168,18 @@ absl::Status SuperBlob::CheckPacked() const {
   std::vector<Entry> sorted = entries_;
   std::sort(sorted.begin(), sorted.end(),
             [](const Entry& a, const Entry& b) { return a.offset < b.offset; });
-  size_t expected = kIndexOffset + index_count_ * kIndexEntrySize;
+  // Overlaps first: a caller may tolerate a gap, but never an overlap.
+  const size_t index_end = kIndexOffset + index_count_ * kIndexEntrySize;
+  size_t expected = index_end;
   for (const Entry& entry : sorted) {
     if (entry.offset < expected) {
       return Fault("SB-8", v1::REASON_OVERLAPPING_RANGES, entry.offset,
                    SlotName(entry.slot) + " overlaps the blob before it");
     }
+    expected = entry.offset + entry.blob.size();
+  }
+  expected = index_end;
+  for (const Entry& entry : sorted) {
     if (entry.offset > expected) {
       return Fault(
           "SB-9", v1::REASON_BAD_SUPER_BLOB, expected,

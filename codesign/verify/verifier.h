@@ -10,6 +10,7 @@
 #ifndef CODESEAL_CODESIGN_VERIFY_VERIFIER_H_
 #define CODESEAL_CODESIGN_VERIFY_VERIFIER_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -77,6 +78,7 @@ struct Check {
 
 struct SliceReport {
   std::string architecture;
+  uint64_t offset = 0;  // of the slice in the file, bytes
   std::string identifier;
   std::vector<DigestKind> digests;
   std::vector<CdHash> cdhashes;          // in storage order

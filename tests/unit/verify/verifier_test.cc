@@ -338,15 +338,16 @@ INSTANTIATE_TEST_SUITE_P(
               };
             },
             v1::REASON_SIGNATURE_UNSUPPORTED, kErrSignatureUnsupported},
-        Forgery{"GapInSuperBlob",
+        Forgery{"BlobsOverlap",
                 [](SignedCode& code) {
                   code.change_super_blob = [](Bytes& super_blob) {
-                    super_blob.resize(super_blob.size() + 16);
-                    const auto size = static_cast<uint32_t>(super_blob.size());
-                    StoreU32(super_blob, 4, size, ByteOrder::kBig);
+                    // The second blob (requirements) reaches into the third.
+                    BigEndianReader in(super_blob);
+                    in.Skip(12 + 8 + 4);
+                    super_blob[in.U32() + 7] += 4;
                   };
                 },
-                v1::REASON_BAD_SUPER_BLOB, kErrSignatureInvalid},
+                v1::REASON_OVERLAPPING_RANGES, kErrSignatureInvalid},
         Forgery{"SuperBlobMagic",
                 [](SignedCode& code) {
                   code.change_super_blob = [](Bytes& super_blob) {
@@ -363,6 +364,20 @@ INSTANTIATE_TEST_SUITE_P(
                 },
                 v1::REASON_UNSUPPORTED_CODE, kErrNotSupported}),
     [](const auto& each) { return std::string(each.param.name); });
+
+// As linkers other than Apple's write it; macOS takes their code.
+TEST(VerifierTest, GapInSuperBlobIsTolerated) {
+  SignedCode code = CmsCode();
+  code.change_super_blob = [](Bytes& super_blob) {
+    super_blob.resize(super_blob.size() + 16);
+    const auto size = static_cast<uint32_t>(super_blob.size());
+    StoreU32(super_blob, 4, size, ByteOrder::kBig);
+  };
+  const VerificationReport report = VerifyCode(code);
+  EXPECT_THAT(report.Validity(), IsOk());
+  EXPECT_THAT(FindCheck(report, kCheckSignatureLayout).note,
+              HasSubstr("tolerated"));
+}
 
 TEST(VerifierTest, FailureNamesPathAndArchitecture) {
   SignedCode code = CmsCode();
