@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "absl/strings/cord.h"
+#include "codesign/base/utf8.h"
 
 namespace codeseal {
 namespace {
@@ -21,7 +22,8 @@ absl::Status MakeError(absl::StatusCode code, Stage stage, Reason reason,
   ErrorDetail detail;
   detail.set_stage(stage);
   detail.set_reason(reason);
-  return WithErrorDetail(absl::Status(code, ToAbsl(message)), detail);
+  return WithErrorDetail(absl::Status(code, EscapeInvalidUtf8(message)),
+                         detail);
 }
 
 absl::Status ParseError(Reason reason, uint64_t byte_offset,
@@ -30,7 +32,8 @@ absl::Status ParseError(Reason reason, uint64_t byte_offset,
   detail.set_stage(v1::STAGE_PARSE);
   detail.set_reason(reason);
   detail.set_byte_offset(byte_offset);
-  return WithErrorDetail(absl::InvalidArgumentError(ToAbsl(message)), detail);
+  return WithErrorDetail(absl::InvalidArgumentError(EscapeInvalidUtf8(message)),
+                         detail);
 }
 
 std::optional<ErrorDetail> GetErrorDetail(const absl::Status& status) {
@@ -59,14 +62,14 @@ absl::Status WithErrorDetail(absl::Status status, const ErrorDetail& detail) {
 absl::Status WithSubject(absl::Status status, std::string_view subject) {
   std::optional<ErrorDetail> detail = GetErrorDetail(status);
   if (!detail.has_value() || !detail->subject().empty()) return status;
-  detail->set_subject(std::string(subject));
+  detail->set_subject(EscapeInvalidUtf8(subject));
   return WithErrorDetail(std::move(status), *detail);
 }
 
 absl::Status WithRule(absl::Status status, std::string_view rule) {
   std::optional<ErrorDetail> detail = GetErrorDetail(status);
   if (!detail.has_value() || !detail->rule().empty()) return status;
-  detail->set_rule(std::string(rule));
+  detail->set_rule(EscapeInvalidUtf8(rule));
   return WithErrorDetail(std::move(status), *detail);
 }
 

@@ -25,7 +25,8 @@ using v1::Stage;
 
 // A Status of `code` whose payload has `stage` and `reason`. `message` says
 // what is wrong, with the values; who, where and what to do are added by the
-// functions below and by the client's hints.
+// functions below and by the client's hints. In all texts, bytes that are not
+// UTF-8 are escaped.
 absl::Status MakeError(absl::StatusCode code, Stage stage, Reason reason,
                        std::string_view message);
 

@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "codesign/base/mapped_file.h"
+#include "codesign/base/utf8.h"
 #include "codesign/bundle/bundle_error.h"
 #include "codesign/bundle/file_digests.h"
 #include "codesign/bundle/tree_walk.h"
@@ -141,32 +142,6 @@ absl::StatusOr<Version1Resource> ToVersion1Resource(const std::string& path,
 
 // --- Walking
 // ----------------------------------------------------------------------
-
-bool IsUtf8(std::string_view text) {
-  size_t i = 0;
-  while (i < text.size()) {
-    const auto lead = static_cast<uint8_t>(text[i]);
-    const size_t size = lead < 0x80    ? 1
-                        : lead < 0xc2  ? 0
-                        : lead < 0xe0  ? 2
-                        : lead < 0xf0  ? 3
-                        : lead <= 0xf4 ? 4
-                                       : 0;
-    if (size == 0 || size > text.size() - i) return false;
-    uint32_t code = size == 1 ? lead : lead & (0x7fu >> size);
-    for (size_t j = 1; j < size; ++j) {
-      const auto next = static_cast<uint8_t>(text[i + j]);
-      if (next >> 6 != 2) return false;
-      code = code << 6 | (next & 0x3f);
-    }
-    if ((size == 3 && code < 0x800) || (size == 4 && code < 0x10000) ||
-        (code >= 0xd800 && code < 0xe000) || code > 0x10ffff) {
-      return false;
-    }
-    i += size;
-  }
-  return true;
-}
 
 bool IsDsStore(std::string_view name) {
   constexpr std::string_view kName = ".DS_Store";

@@ -145,8 +145,8 @@ using NestedCodeChecker = std::function<absl::Status(
 
 // What symbolic links may name: the sealed files of one bundle.
 struct ResourceScope {
-  std::string base;       // real path
-  std::string main_file;  // real path
+  std::string base;            // real path
+  std::string main_file = "";  // real path
   const ResourceMatcher* matcher = nullptr;
   const ResourceScope* outer = nullptr;  // of the bundle around this one
 };
@@ -154,7 +154,7 @@ struct ResourceScope {
 struct CompareOptions {
   // Those that the code was signed with: the seal must have them all. Empty:
   // whatever the seal has.
-  std::vector<DigestKind> digests;
+  std::vector<DigestKind> digests = {};
   bool is_strict = true;  // as in SealOptions
   // Links must lead to sealed files of this or an enclosing bundle, or, if
   // absolute, to /System or /Library.
