@@ -1,1 +1,248 @@
-int main() { return 2; }
+// codeseald: the command line. CLI11 stays in this file.
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <sstream>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "absl/synchronization/mutex.h"
+#include "codesign/base/clock.h"
+#include "codesign/base/error.h"
+#include "hsm/token.h"
+#include "server/config.h"
+#include "server/identity_store.h"
+#include "server/log.h"
+#include "server/server.h"
+#include "server/token_commands.h"
+
+namespace codeseal {
+namespace {
+
+// The exit codes of codeseal and codeseald.
+int ExitCodeOf(const absl::Status& status) {
+  constexpr int kUsage = 2;
+  constexpr int kTryAgain = 4;
+  constexpr int kFault = 5;
+  if (status.ok()) return 0;
+  const auto detail = GetErrorDetail(status);
+  if (!detail.has_value()) return kFault;
+  if (detail->stage() == v1::STAGE_USAGE) return kUsage;
+  if (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) ||
+      absl::IsResourceExhausted(status)) {
+    return kTryAgain;
+  }
+  return absl::IsInternal(status) ? kFault : 1;
+}
+
+int Report(const absl::Status& status) {
+  if (status.ok()) return 0;
+  std::cerr << "codeseald: " << Message(status) << "\n";
+  if (const std::string hint = KeyHint(GetReason(status)); !hint.empty()) {
+    std::cerr << "  fix    " << hint << "\n";
+  }
+  return ExitCodeOf(status);
+}
+
+// Whoever waits for the file sees nothing or the whole address.
+absl::Status WriteReadyFile(const std::string& path,
+                            const std::string& address) {
+  const std::string staged = path + ".new";
+  std::error_code error;
+  std::ofstream(staged) << address << "\n";
+  std::filesystem::rename(staged, path, error);
+  if (!error) return absl::OkStatus();
+  return FileError(error.value(), v1::STAGE_WRITE, "write", path);
+}
+
+void RaiseDescriptorLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+absl::Status Serve(const std::string& config_path,
+                   const std::string& ready_file) {
+  // Blocked before the first thread, so that only sigwait() below sees them.
+  sigset_t stop_signals;
+  sigemptyset(&stop_signals);
+  sigaddset(&stop_signals, SIGTERM);
+  sigaddset(&stop_signals, SIGINT);
+  sigprocmask(SIG_BLOCK, &stop_signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  RaiseDescriptorLimit();
+  // Debian's abseil looks for lock cycles at every lock of gRPC's.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+
+  ASSIGN_OR_RETURN(const ServerConfig config, LoadConfig(config_path));
+  const SystemClock clock;
+  ASSIGN_OR_RETURN(const std::unique_ptr<Server> server,
+                   Server::Start(config, Token::Create, clock));
+  Log(LogLevel::kInfo, "listening", {{"address", server->bound_address()}});
+  std::cout << "listening " << server->bound_address() << std::endl;
+  if (!ready_file.empty()) {
+    RETURN_IF_ERROR(WriteReadyFile(ready_file, server->bound_address()));
+  }
+  int signal_number = 0;
+  sigwait(&stop_signals, &signal_number);
+  Log(LogLevel::kInfo, "draining", {{"signal", strsignal(signal_number)}});
+  server->Drain();
+  return absl::OkStatus();
+}
+
+absl::Status CheckConfig(const std::string& path) {
+  ASSIGN_OR_RETURN(const ServerConfig config, LoadConfig(path));
+  const SystemClock clock;
+  RETURN_IF_ERROR(Server::CheckConfig(config, Token::Create, clock));
+  std::cout << path << ": ok\n";
+  return absl::OkStatus();
+}
+
+// Runs a command that prints; its output goes to `out_path` when that is given.
+absl::Status Print(const std::string& out_path,
+                   const std::function<absl::Status(std::ostream&)>& command) {
+  if (out_path.empty()) return command(std::cout);
+  std::ostringstream text;
+  RETURN_IF_ERROR(command(text));
+  errno = 0;
+  std::ofstream file(out_path, std::ios::binary | std::ios::trunc);
+  file << text.str();
+  file.close();
+  if (file.good()) return absl::OkStatus();
+  return FileError(errno != 0 ? errno : EIO, v1::STAGE_WRITE, "write",
+                   out_path);
+}
+
+void AddTokenOptions(CLI::App& command, TokenArguments& arguments) {
+  auto* const uri =
+      command.add_option("--token-uri", arguments.uri,
+                         "RFC 7512 URI with module-path and pin-source");
+  command
+      .add_option("--config", arguments.config, "configuration of codeseald")
+      ->excludes(uri);
+  command
+      .add_option("--token", arguments.token,
+                  "name of the token in the configuration")
+      ->excludes(uri);
+}
+
+void AddKeyOptions(CLI::App& command, TokenArguments& arguments) {
+  AddTokenOptions(command, arguments);
+  command.add_option("--id", arguments.id, "CKA_ID of the key, hexadecimal");
+  command.add_option("--label", arguments.label, "CKA_LABEL of the key");
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Signs Apple code with keys that never leave a PKCS#11 token.",
+               "codeseald");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", "codeseald " CODESEAL_VERSION);
+  std::function<absl::Status()> run;
+  TokenArguments token;
+  std::string path;
+  std::string ready_file;
+  std::string out;
+  std::string algorithm = "rsa2048";
+  std::string subject;
+  std::string certificate;
+
+  auto* const serve = app.add_subcommand("serve", "Serve until SIGTERM");
+  serve->add_option("--config", path, "configuration file")->required();
+  serve->add_option("--ready-file", ready_file,
+                    "file to write the bound address to, once it listens");
+  serve->callback([&] { run = [&] { return Serve(path, ready_file); }; });
+
+  auto* const check = app.add_subcommand(
+      "check-config", "Say everything that is wrong with a configuration");
+  check->add_option("FILE", path, "configuration file")->required();
+  check->callback([&] { run = [&] { return CheckConfig(path); }; });
+
+  auto* const tokens = app.add_subcommand("token", "Look at a token");
+  tokens->require_subcommand(1);
+  auto* const list =
+      tokens->add_subcommand("list", "Show its keys and certificates");
+  AddTokenOptions(*list, token);
+  list->add_flag("--json", token.json, "print JSON");
+  list->callback([&] { run = [&] { return ListToken(token, std::cout); }; });
+  auto* const probe = tokens->add_subcommand(
+      "probe",
+      "Make a real test signature with a key, or with every "
+      "identity's key of a configuration");
+  AddKeyOptions(*probe, token);
+  probe->add_flag("--json", token.json, "print JSON");
+  probe->callback([&] { run = [&] { return ProbeToken(token, std::cout); }; });
+
+  auto* const keys = app.add_subcommand("key", "Make keys and certificates");
+  keys->require_subcommand(1);
+  auto* const generate = keys->add_subcommand(
+      "generate", "Generate a key inside the token; print its public half");
+  AddKeyOptions(*generate, token);
+  generate->add_option("--algorithm", algorithm,
+                       "rsa2048 (default), rsa3072, rsa4096, p256, p384");
+  generate->add_option("--out", out, "file instead of standard output");
+  generate->callback([&] {
+    run = [&] {
+      return Print(out, [&](std::ostream& to) {
+        return GenerateKey(token, algorithm, to);
+      });
+    };
+  });
+  auto* const csr =
+      keys->add_subcommand("csr", "Print a certificate request for a key");
+  AddKeyOptions(*csr, token);
+  csr->add_option("--subject", subject, "CN=...,O=...,OU=...,C=...")
+      ->required();
+  csr->add_option("--out", out, "file instead of standard output");
+  csr->callback([&] {
+    run = [&] {
+      return Print(out, [&](std::ostream& to) {
+        return RequestCertificate(token, subject, to);
+      });
+    };
+  });
+  auto* const import = keys->add_subcommand(
+      "import-certificate", "Store a certificate beside its key");
+  AddKeyOptions(*import, token);
+  import->add_option("--certificate", certificate, "PEM file")->required();
+  import->callback([&] {
+    run = [&] { return ImportCertificate(token, certificate, std::cout); };
+  });
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return Report(run());
+}
+
+}  // namespace
+}  // namespace codeseal
+
+int main(int argc, char** argv) {
+  // How this program starts itself to hold a vendor's module; see hsm/token.h.
+  if (argc == 3 && std::strcmp(argv[1], "token-worker") == 0) {
+    // The worker's life is its socket's: a signal to the process group must not
+    // take the token away from a server that is draining.
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    return codeseal::RunTokenWorker(std::atoi(argv[2]));
+  }
+  try {
+    return codeseal::Main(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "codeseald: %s\n", error.what());
+    return 5;
+  }
+}

@@ -30,7 +30,7 @@ struct CheckedRequest {
   std::vector<CodeDirectory> code_directories;
   std::vector<CdHash> cdhashes;  // one for each CodeDirectory or digest
   std::optional<PlistDict> entitlements;
-  CmsContent content;                      // what is signed
+  CmsContent content;  // what is signed
   std::optional<absl::Time> signing_time;
 };
 

@@ -145,6 +145,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   return std::unique_ptr<Server>(new Server(std::move(parts)));
 }
 
+absl::Status Server::CheckConfig(const ServerConfig& config,
+                                 const IdentityStore::TokenFactory& make_token,
+                                 const Clock& clock) {
+  RETURN_IF_ERROR(MakeCredentials(config.tls).status());
+  RETURN_IF_ERROR(PeerGate::Create(config.tls.deny_list, clock).status());
+  return IdentityStore::Create(config, make_token).status();
+}
+
 Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
 Server::~Server() {

@@ -26,6 +26,13 @@ class Server {
   static absl::StatusOr<std::unique_ptr<Server>> Start(
       const ServerConfig& config, const IdentityStore::TokenFactory& make_token,
       const Clock& clock);
+
+  // Everything of Start() that needs no token and no socket: what the files
+  // of the configuration hold.
+  static absl::Status CheckConfig(const ServerConfig& config,
+                                  const IdentityStore::TokenFactory& make_token,
+                                  const Clock& clock);
+
   // Drains when nobody did.
   ~Server();
   Server(const Server&) = delete;
