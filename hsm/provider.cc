@@ -3,8 +3,11 @@
 // What is here is what libcrypto needs for CMS, certificate requests and
 // certificates; leaving a function out breaks a test of provider_test.cc. Three
 // rules make it work beside the default provider:
-//   PV-1  `default` is loaded first, so that an unqualified fetch of RSA or EC
-//         never returns this provider.
+//   PV-1  `default` wins every fetch that does not name a provider. Being
+//   loaded
+//         first is not enough: OpenSSL 3.0 caches what it fetched from one
+//         provider by name where a fetch from any provider finds it. So ours
+//         are not the first in that cache.
 //   PV-2  export refuses every selection with the private half. libcrypto then
 //         cannot move the key to `default`, and signs here.
 //   PV-3  import takes a public key only. Without it libcrypto could not
@@ -650,6 +653,12 @@ OSSL_LIB_CTX* MakeLibraryContext() {
       OSSL_PROVIDER_load(context, "default") == nullptr ||  // PV-1
       OSSL_PROVIDER_load(context, "codeseal") == nullptr) {
     std::abort();
+  }
+  for (const char* name : {"RSA", "EC"}) {  // PV-1
+    EVP_KEYMGMT_free(EVP_KEYMGMT_fetch(context, name, nullptr));
+  }
+  for (const char* name : {"RSA", "ECDSA"}) {
+    EVP_SIGNATURE_free(EVP_SIGNATURE_fetch(context, name, nullptr));
   }
   return context;
 }

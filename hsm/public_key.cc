@@ -25,7 +25,7 @@ UniqueEvpPkey ReadPublicKey(ByteView spki) {
   const unsigned char* cursor = spki.data();
   UniqueEvpPkey key(d2i_PUBKEY_ex(nullptr, &cursor,
                                   static_cast<long>(spki.size()),
-                                  TokenLibraryContext(), nullptr));
+                                  TokenLibraryContext(), "provider=default"));
   if (key != nullptr && cursor != spki.data() + spki.size()) key.reset();
   return key;
 }

@@ -4,8 +4,8 @@
 //
 // Spec: RFC 7512. Used: token, serial, id, object, type=private, module-path,
 //       pin-source. Refused: pin-value (it would show in process lists), a
-//       pin-source that runs a program, and every other attribute, because
-//       ignoring one could mean another key than was asked for.
+//       pin-source that runs a program, and every other attribute of the path,
+//       because ignoring one could mean another key than was asked for.
 
 #ifndef CODESEAL_HSM_TOKEN_URI_H_
 #define CODESEAL_HSM_TOKEN_URI_H_

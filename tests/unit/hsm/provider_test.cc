@@ -309,6 +309,12 @@ INSTANTIATE_TEST_SUITE_P(Keys, RsaProviderTest, ::testing::Values("rsa2048"));
 // Everything but the token's keys stays with the default provider.
 // PV-1
 TEST(ProviderContextTest, KeysMadeInTheContextAreOrdinary) {
+  // A signature first: it puts our provider into OpenSSL's caches.
+  for (const char* algorithm : {"rsa2048", "p256"}) {
+    const auto key = MakeTokenPkey(SoftwareKey::Cached(algorithm));
+    ASSERT_THAT(key, IsOk());
+    ASSERT_NE(MakeCertificate(key->get(), EVP_sha256()), nullptr);
+  }
   const UniqueEvpPkey rsa(
       EVP_PKEY_Q_keygen(TokenLibraryContext(), nullptr, "RSA", size_t{2048}));
   ASSERT_NE(rsa, nullptr) << DrainOpenSslErrors();
