@@ -171,9 +171,10 @@ TEST_F(TimestampTest, AnyFlippedByteIsNoticed) {
   const absl::StatusOr<Timestamp> original =
       VerifyTimestampToken(token, stamped_, {});
   ASSERT_THAT(original, IsOk());
-  for (size_t offset = 0; offset < token.size(); offset += 7) {
+  // A low bit: the digits of the time stay digits.
+  for (size_t offset = 0; offset < token.size(); offset += 3) {
     Bytes changed = token;
-    changed[offset] ^= 0x10;
+    changed[offset] ^= 0x01;
     const absl::StatusOr<Timestamp> timestamp =
         VerifyTimestampToken(changed, stamped_, {});
     EXPECT_EQ(timestamp.ok() ? timestamp->time : original->time, original->time)

@@ -463,6 +463,17 @@ TEST(VerifierTest, BothFormsOfEntitlementsMustAgree) {
   EXPECT_EQ(report.FirstFailure()->name, kCheckEntitlements);
 }
 
+// A chain whose leaf has the given particulars.
+TestChain ChainWith(const CertificateSpec& leaf_spec) {
+  CertificateSpec spec;
+  spec.common_name = "other root";
+  const TestIdentity root = MakeRoot(spec);
+  spec.common_name = "other intermediate";
+  spec.certificate_authority = true;
+  const TestIdentity intermediate = Issue(spec, root);
+  return {Issue(leaf_spec, intermediate), intermediate, root};
+}
+
 // --- Requirements -----------------------------------------------------------
 
 Bytes RequirementBlob(std::string_view text) {
@@ -509,6 +520,20 @@ TEST(VerifierRequirementTest, ChainThatDoesNotHoldSatisfiesNothing) {
   SignedCode code = CmsCode();
   EXPECT_THAT(VerifyCode(code, options).ExplicitRequirement(), IsOk());
   ChangeBlob(code, kCodeDirectorySlot, 13);
+  EXPECT_THAT(VerifyCode(code, options).ExplicitRequirement(),
+              HasReason(v1::REASON_REQUIREMENT_NOT_SATISFIED));
+}
+
+TEST(VerifierRequirementTest, SignerOfAnotherTradeSatisfiesNothing) {
+  CertificateSpec spec;
+  spec.common_name = "web server";
+  spec.extended_key_usage = {testing::kServerAuth};
+  const TestChain chain = ChainWith(spec);
+  SignedCode code = CmsCode();
+  code.chain = &chain;
+  VerifyOptions options;
+  options.requirement =
+      RequirementBlob("certificate leaf[subject.CN] = \"web server\"");
   EXPECT_THAT(VerifyCode(code, options).ExplicitRequirement(),
               HasReason(v1::REASON_REQUIREMENT_NOT_SATISFIED));
 }
@@ -593,17 +618,6 @@ TEST(VerifierTrustTest, AnchorCompletesTheChain) {
   VerifyOptions options;
   options.anchors = {Chain().root.certificate()};
   EXPECT_THAT(VerifyCode(code, options).Validity(), IsOk());
-}
-
-// A chain whose leaf has the given particulars.
-TestChain ChainWith(const CertificateSpec& leaf_spec) {
-  CertificateSpec spec;
-  spec.common_name = "other root";
-  const TestIdentity root = MakeRoot(spec);
-  spec.common_name = "other intermediate";
-  spec.certificate_authority = true;
-  const TestIdentity intermediate = Issue(spec, root);
-  return {Issue(leaf_spec, intermediate), intermediate, root};
 }
 
 TEST(VerifierTrustTest, CertificateMustBeForSigningCode) {
