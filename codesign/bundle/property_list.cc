@@ -179,6 +179,18 @@ struct MemoryFree {
   void operator()(void* memory) const { std::free(memory); }
 };
 
+// libplist 2.2 hands out 64 bits; only the XML that it writes tells a negative
+// number from one above INT64_MAX.
+bool IsNegative(plist_t integer) {
+  char* raw_xml = nullptr;
+  uint32_t size = 0;
+  plist_to_xml(integer, &raw_xml, &size);
+  const std::unique_ptr<char, MemoryFree> xml(raw_xml);
+  return xml != nullptr &&
+         std::string_view(xml.get(), size).find("<integer>-") !=
+             std::string_view::npos;
+}
+
 // Depth was limited before. `node` is not owned.
 absl::StatusOr<PlistValue> ToValue(plist_t node) {
   switch (plist_get_node_type(node)) {
@@ -190,6 +202,9 @@ absl::StatusOr<PlistValue> ToValue(plist_t node) {
     case PLIST_UINT: {
       uint64_t value = 0;
       plist_get_uint_val(node, &value);
+      if (value > INT64_MAX && !IsNegative(node)) {
+        return BadPlist(0, "an integer does not fit in 64 bits");
+      }
       return PlistValue{static_cast<int64_t>(value)};
     }
     case PLIST_REAL: {

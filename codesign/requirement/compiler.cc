@@ -703,4 +703,16 @@ absl::StatusOr<Bytes> CompileRequirementBlob(std::string_view text,
   return BuildRequirement(expression);
 }
 
+std::string SubstituteSelf(std::string_view text, std::string_view identifier) {
+  constexpr std::string_view kVariable = "$self.identifier";
+  std::string result;
+  for (;;) {
+    const size_t at = text.find(kVariable);
+    result += text.substr(0, at);
+    if (at == std::string_view::npos) return result;
+    result += identifier;
+    text.remove_prefix(at + kVariable.size());
+  }
+}
+
 }  // namespace codeseal

@@ -42,6 +42,10 @@ absl::StatusOr<RequirementSet> CompileRequirementSet(
 absl::StatusOr<Bytes> CompileRequirementBlob(
     std::string_view text, const CertificateLoader& loader = {});
 
+// The text with each "$self.identifier" replaced by `identifier`, as codesign
+// does with a -r option before it compiles it. No quotes are added.
+std::string SubstituteSelf(std::string_view text, std::string_view identifier);
+
 }  // namespace codeseal
 
 #endif  // CODESEAL_CODESIGN_REQUIREMENT_COMPILER_H_

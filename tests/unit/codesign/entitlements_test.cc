@@ -114,6 +114,8 @@ INSTANTIATE_TEST_SUITE_P(
         XmlCase{"EN-7", ""},
         XmlCase{"EN-7", "<plist version=\"1.0\"><array/></plist>"},
         XmlCase{"EN-8", Plist("<key>a</key>")},
+        XmlCase{"EN-7", Plist("<key>a</key><integer>9223372036854775808"
+                              "</integer>")},
         XmlCase{"EN-8", Plist("<key>a</key><true/><key>a</key><false/>")},
         XmlCase{"EN-8", Plist("<key>l</key><array><dict><key>a</key><true/>"
                               "<key>a</key><true/></dict></array>")}));
@@ -152,6 +154,7 @@ TEST(EntitlementsDerTest, IntegersAreAsShortAsCanBe) {
   EXPECT_EQ(integer("-128"), "020180");
   EXPECT_EQ(integer("-129"), "0202ff7f");
   EXPECT_EQ(integer("9223372036854775807"), "02087fffffffffffffff");
+  EXPECT_EQ(integer("-9223372036854775808"), "02088000000000000000");
 }
 
 TEST(EntitlementsDerTest, KeysAreSortedByTheirBytes) {

@@ -178,5 +178,15 @@ TEST(CompilerTest, TimesWithZones) {
   EXPECT_EQ(at("20230101000000X"), -1);
 }
 
+TEST(CompilerTest, SelfIsTheIdentifier) {
+  EXPECT_EQ(SubstituteSelf("identifier \"$self.identifier\" or identifier "
+                           "$self.identifier",
+                           "com.x"),
+            "identifier \"com.x\" or identifier com.x");
+  EXPECT_EQ(SubstituteSelf("$self.identifier", "$self.identifier"),
+            "$self.identifier");
+  EXPECT_EQ(SubstituteSelf("always", "x"), "always");
+}
+
 }  // namespace
 }  // namespace codeseal
