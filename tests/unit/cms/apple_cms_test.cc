@@ -307,12 +307,13 @@ TEST(AppleCmsTest, NoFlippedByteGoesUnnoticed) {
   ASSERT_THAT(cms, IsOk());
   const absl::StatusOr<CmsSignature> original = ParseAppleCms(*cms);
   ASSERT_THAT(original, IsOk());
+  const std::vector<Certificate> known = chain.certificates();
   int accepted_count = 0;
   for (size_t offset = 0; offset < cms->size(); ++offset) {
     Bytes changed = *cms;
     changed[offset] ^= 0x01;
     const absl::StatusOr<CmsSignature> signature =
-        VerifyAppleCms(changed, SingleContent());
+        VerifyAppleCms(changed, SingleContent(), known);
     if (!signature.ok()) continue;
     // What may differ is what no signature of the signer covers: version
     // numbers, digestAlgorithms, the certificates of its issuers.
