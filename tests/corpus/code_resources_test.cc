@@ -2,10 +2,8 @@
 // must come out byte for byte. Only the inputs are learned from the stored
 // seal: its generation and its digests.
 
-#include <unistd.h>
-
+#include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 
 #include "codesign/base/mapped_file.h"
@@ -14,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "tests/support/corpus.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/temp_folder.h"
 
 namespace codeseal::testing {
 namespace {
@@ -30,10 +29,7 @@ class ItemBundle {
         fs::exists(framework / "Versions/Current")) {
       return;
     }
-    std::string folder =
-        (fs::temp_directory_path() / "codeseal-XXXXXX").string();
-    folder_ = mkdtemp(folder.data());
-    path_ = folder_ / framework.filename();
+    path_ = folder_.Path(framework.filename().string());
     fs::copy(framework, path_, fs::copy_options::recursive);
     fs::create_directory_symlink("A", path_ / "Versions/Current");
     for (const auto& entry : fs::directory_iterator(path_ / "Versions/A")) {
@@ -43,16 +39,10 @@ class ItemBundle {
       }
     }
   }
-  ~ItemBundle() {
-    if (!folder_.empty()) fs::remove_all(folder_);
-  }
-  ItemBundle(const ItemBundle&) = delete;
-  ItemBundle& operator=(const ItemBundle&) = delete;
-
   std::string path() const { return path_.string(); }
 
  private:
-  fs::path folder_;  // empty: not a copy
+  TempFolder folder_;
   fs::path path_;
 };
 

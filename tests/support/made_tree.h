@@ -3,38 +3,27 @@
 #ifndef CODESEAL_TESTS_SUPPORT_MADE_TREE_H_
 #define CODESEAL_TESTS_SUPPORT_MADE_TREE_H_
 
-#include <unistd.h>
-
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "tests/support/temp_folder.h"
 
 namespace codeseal::testing {
 
 // Paths are relative to the folder. What a call needs above a path is made.
 class MadeTree {
  public:
-  MadeTree() {
-    std::string folder =
-        (std::filesystem::temp_directory_path() / "codeseal-XXXXXX").string();
-    root_ = mkdtemp(folder.data());
-  }
-  ~MadeTree() { std::filesystem::remove_all(root_); }
-  MadeTree(const MadeTree&) = delete;
-  MadeTree& operator=(const MadeTree&) = delete;
-
   std::string Path(std::string_view path = "") const {
-    return path.empty() ? root_.string() : (root_ / path).string();
+    return path.empty() ? folder_.path() : folder_.Path(path);
   }
 
   // A file with the mode 0644.
   void File(std::string_view path, std::string_view content = "") {
     MakeParent(path);
-    std::ofstream(Path(path), std::ios::binary) << content;
+    folder_.Write(path, content);
     Mode(path, 0644);
   }
   void Executable(std::string_view path, std::string_view content) {
@@ -68,10 +57,11 @@ class MadeTree {
 
  private:
   void MakeParent(std::string_view path) {
-    std::filesystem::create_directories((root_ / path).parent_path());
+    std::filesystem::create_directories(
+        std::filesystem::path(Path(path)).parent_path());
   }
 
-  std::filesystem::path root_;
+  TempFolder folder_;
 };
 
 }  // namespace codeseal::testing
