@@ -500,14 +500,14 @@ absl::StatusOr<ResourceRules> Bundle::LoadResourceRules(
   return ResourceRulesFromPlist(*dict);
 }
 
-std::vector<std::string> Bundle::ResourceExclusions() const {
-  std::vector<std::string> patterns = {"^_CodeSignature$", "^CodeResources$",
-                                       "^_MASReceipt$"};
+std::vector<std::string> Bundle::ExcludedPaths() const {
+  // CodeResources beside the folder is a stapled ticket, once it was a link.
+  std::vector<std::string> paths = {kSignatureFolder, "CodeResources",
+                                    "_MASReceipt"};
   if (main_file_.starts_with(resource_base_ + "/")) {
-    patterns.push_back(
-        "^" + EscapeRegex(main_file_.substr(resource_base_.size() + 1)) + "$");
+    paths.push_back(main_file_.substr(resource_base_.size() + 1));
   }
-  return patterns;
+  return paths;
 }
 
 std::optional<std::string> FindBundleOfExecutable(const std::string& path) {

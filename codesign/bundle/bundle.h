@@ -118,8 +118,9 @@ class Bundle {
   // Errors: INVALID_ARGUMENT REASON_RESOURCE_RULES_INVALID.
   absl::StatusOr<ResourceRules> LoadResourceRules(ResourceRuleSet set) const;
 
-  // Regular expressions for what belongs to the signature.
-  std::vector<std::string> ResourceExclusions() const;
+  // Relative to the resource base: the signature, and what it covers in other
+  // ways. Rules do not apply to them, and nothing below them is sealed.
+  std::vector<std::string> ExcludedPaths() const;
 
  private:
   Bundle() = default;

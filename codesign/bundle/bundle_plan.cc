@@ -115,8 +115,7 @@ class BundlePlan::Planner {
     ASSIGN_OR_RETURN(const ResourceRules rules,
                      bundle.LoadResourceRules(ResourceRuleSet::kDefault));
     ASSIGN_OR_RETURN(const ResourceMatcher matcher,
-                     ResourceMatcher::Create(RulesOfVersion2(rules),
-                                             bundle.ResourceExclusions()));
+                     MatcherOf(RulesOfVersion2(rules), bundle));
     RETURN_IF_ERROR(
         WalkTree(bundle.resource_base(), bundle.resource_base(),
                  [&](const TreeNode& node) -> absl::StatusOr<WalkStep> {
@@ -134,6 +133,16 @@ class BundlePlan::Planner {
     RETURN_IF_ERROR(AddOtherVersions(bundle, depth, item.parts));
     item.bundle = std::move(bundle);
     return Add(std::move(item));
+  }
+
+  // Nearly all bundles of a tree have the same rules.
+  absl::StatusOr<ResourceMatcher> MatcherOf(const PlistDict& rules,
+                                            const Bundle& bundle) {
+    if (!last_matcher_.has_value() || last_rules_ != rules) {
+      ASSIGN_OR_RETURN(last_matcher_, ResourceMatcher::Create(rules, {}));
+      last_rules_ = rules;
+    }
+    return last_matcher_->WithExcludedPaths(bundle.ExcludedPaths());
   }
 
   void AddFile(const TreeNode& node, const ResourceRule& rule,
@@ -192,6 +201,8 @@ class BundlePlan::Planner {
 
   const PlanOptions& options_;
   BundlePlan plan_;
+  PlistDict last_rules_;
+  std::optional<ResourceMatcher> last_matcher_;
 };
 
 absl::StatusOr<BundlePlan> BundlePlan::Create(const std::string& path,

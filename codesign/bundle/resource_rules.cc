@@ -197,58 +197,45 @@ struct ResourceMatcher::Pattern {
   ResourceRule rule;
 };
 
-ResourceMatcher::ResourceMatcher() = default;
-ResourceMatcher::ResourceMatcher(ResourceMatcher&&) noexcept = default;
-ResourceMatcher& ResourceMatcher::operator=(ResourceMatcher&&) noexcept =
-    default;
-ResourceMatcher::~ResourceMatcher() = default;
-
 absl::StatusOr<ResourceMatcher> ResourceMatcher::Create(
-    const PlistDict& rules, std::span<const std::string> exclusions) {
-  ResourceMatcher matcher;
-  const auto add = [&](const std::string& text,
-                       const ResourceRule& rule) -> absl::Status {
+    const PlistDict& rules, std::span<const std::string> excluded_paths) {
+  auto patterns = std::make_shared<Patterns>();
+  for (const auto& [text, value] : rules) {
     auto pattern = std::make_unique<Pattern>();
-    pattern->rule = rule;
+    ASSIGN_OR_RETURN(pattern->rule, ToRule(text, value));
+    RETURN_IF_ERROR(CheckPatternIsTame(text));
     if (regcomp(&pattern->regex, text.c_str(), REG_EXTENDED | REG_NOSUB) != 0) {
       return Invalid(text, "not a regular expression");
     }
     pattern->is_compiled = true;
-    matcher.patterns_.push_back(std::move(pattern));
-    return absl::OkStatus();
-  };
-  for (const std::string& exclusion : exclusions) {
-    RETURN_IF_ERROR(add(exclusion, ResourceRule{.excluded = true}));
+    patterns->push_back(std::move(pattern));
   }
-  for (const auto& [text, value] : rules) {
-    ASSIGN_OR_RETURN(const ResourceRule rule, ToRule(text, value));
-    RETURN_IF_ERROR(CheckPatternIsTame(text));
-    RETURN_IF_ERROR(add(text, rule));
-  }
+  std::stable_sort(patterns->begin(), patterns->end(),
+                   [](const auto& a, const auto& b) {
+                     return a->rule.weight > b->rule.weight;
+                   });
+  ResourceMatcher matcher;
+  matcher.patterns_ = std::move(patterns);
+  return matcher.WithExcludedPaths(excluded_paths);
+}
+
+ResourceMatcher ResourceMatcher::WithExcludedPaths(
+    std::span<const std::string> excluded_paths) const {
+  ResourceMatcher matcher;
+  matcher.patterns_ = patterns_;
+  matcher.excluded_paths_ = {excluded_paths.begin(), excluded_paths.end()};
   return matcher;
 }
 
 const ResourceRule* ResourceMatcher::Find(const std::string& path) const {
-  const ResourceRule* best = nullptr;
-  for (const auto& pattern : patterns_) {
-    const ResourceRule& rule = pattern->rule;
-    // A lighter rule cannot win: matching costs more than this question.
-    if (best != nullptr && rule.weight <= best->weight) continue;
-    if (regexec(&pattern->regex, path.c_str(), 0, nullptr, 0) != 0) continue;
-    if (rule.excluded) return &rule;
-    best = &rule;
+  static constexpr ResourceRule kExcluded = {.excluded = true};
+  if (excluded_paths_.contains(path)) return &kExcluded;
+  for (const auto& pattern : *patterns_) {
+    if (regexec(&pattern->regex, path.c_str(), 0, nullptr, 0) == 0) {
+      return &pattern->rule;
+    }
   }
-  return best;
-}
-
-std::string EscapeRegex(std::string_view text) {
-  constexpr std::string_view kSpecial = "\\[]{}().+*?^$|";
-  std::string escaped;
-  for (const char each : text) {
-    if (kSpecial.find(each) != std::string_view::npos) escaped += '\\';
-    escaped += each;
-  }
-  return escaped;
+  return nullptr;
 }
 
 absl::Status CheckRulesAreStrong(const PlistDict& rules, int version,

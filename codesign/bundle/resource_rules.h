@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -66,36 +67,37 @@ struct ResourceRule {
   bool is_sealed() const { return !omit && !excluded; }
 };
 
-// Movable; safe to use from several threads at once.
+// Copies share the compiled patterns. Immutable; safe to use from several
+// threads at once.
 class ResourceMatcher {
  public:
-  // `exclusions` are regular expressions, too. Of rules with equal weight the
-  // one with the smaller pattern wins (Apple leaves the choice to chance).
-  // Patterns may come from hostile files, so those that can make the matcher
-  // explode are refused: longer than 1000 bytes, more than 32 groups,
-  // repetition counts, back references.
+  // `excluded_paths` beat every rule. Of rules with equal weight the one with
+  // the smaller pattern wins (Apple leaves the choice to chance). Patterns may
+  // come from hostile files, so those that can make the matcher explode are
+  // refused: longer than 1000 bytes, more than 32 groups, repetition counts,
+  // back references.
   //
   // Errors: INVALID_ARGUMENT REASON_RESOURCE_RULES_INVALID.
   static absl::StatusOr<ResourceMatcher> Create(
-      const PlistDict& rules, std::span<const std::string> exclusions);
+      const PlistDict& rules, std::span<const std::string> excluded_paths);
 
-  ResourceMatcher(ResourceMatcher&&) noexcept;
-  ResourceMatcher& operator=(ResourceMatcher&&) noexcept;
-  ~ResourceMatcher();
+  // The same rules for another bundle: compiling them takes a while.
+  ResourceMatcher WithExcludedPaths(
+      std::span<const std::string> excluded_paths) const;
 
   // nullptr when nothing matches: the path is not sealed. `path` is relative
-  // to the resource base.
+  // to the resource base. The result lives as long as the matcher.
   const ResourceRule* Find(const std::string& path) const;
 
  private:
   struct Pattern;
-  ResourceMatcher();
+  using Patterns = std::vector<std::unique_ptr<Pattern>>;
 
-  std::vector<std::unique_ptr<Pattern>> patterns_;  // exclusions first
+  ResourceMatcher() = default;
+
+  std::shared_ptr<const Patterns> patterns_;  // heaviest first
+  std::set<std::string> excluded_paths_;
 };
-
-// A part of a regular expression that matches `text` alone.
-std::string EscapeRegex(std::string_view text);
 
 // Strict verification: a seal must cover everything but what Apple's own rules
 // omit. `version` is 1 or 2, that of `rules`.

@@ -236,9 +236,9 @@ class Sealer {
 
  private:
   absl::Status ListVersion2() {
-    ASSIGN_OR_RETURN(const ResourceMatcher matcher,
-                     ResourceMatcher::Create(*seal_.rules.rules2,
-                                             bundle_.ResourceExclusions()));
+    ASSIGN_OR_RETURN(
+        const ResourceMatcher matcher,
+        ResourceMatcher::Create(*seal_.rules.rules2, bundle_.ExcludedPaths()));
     auto& files = seal_.files2.emplace();
     return Walk(
         matcher,
@@ -264,9 +264,9 @@ class Sealer {
   }
 
   absl::Status ListVersion1() {
-    ASSIGN_OR_RETURN(const ResourceMatcher matcher,
-                     ResourceMatcher::Create(seal_.rules.rules,
-                                             bundle_.ResourceExclusions()));
+    ASSIGN_OR_RETURN(
+        const ResourceMatcher matcher,
+        ResourceMatcher::Create(seal_.rules.rules, bundle_.ExcludedPaths()));
     auto& files = seal_.files.emplace();
     return Walk(matcher, [&](const TreeNode& node, const ResourceRule& rule) {
       if (node.type != NodeType::kFile) return absl::OkStatus();
@@ -364,9 +364,8 @@ class Comparer {
     }
     const PlistDict rules =
         is_version2 ? RulesOfVersion2(seal_.rules) : seal_.rules.rules;
-    ASSIGN_OR_RETURN(
-        const ResourceMatcher matcher,
-        ResourceMatcher::Create(rules, bundle_.ResourceExclusions()));
+    ASSIGN_OR_RETURN(const ResourceMatcher matcher,
+                     ResourceMatcher::Create(rules, bundle_.ExcludedPaths()));
     scope_ = {.base = RealPath(bundle_.resource_base()),
               .main_file = RealPath(bundle_.main_file()),
               .matcher = &matcher,

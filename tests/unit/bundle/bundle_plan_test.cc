@@ -286,7 +286,7 @@ TEST_F(BundlePlanTest, TwoHundredItemsArePlannedAtOnce) {
   EXPECT_EQ(plan->items().size(), 201u);
   EXPECT_EQ(plan->stage_count(), 1u);
   RecordProperty("milliseconds", std::to_string(time / absl::Milliseconds(1)));
-  // Generous, for a busy machine: it takes some 15 ms.
+  // Generous: other work may keep the machine busy.
   EXPECT_LT(time, absl::Seconds(2));
 }
 

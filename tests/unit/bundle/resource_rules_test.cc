@@ -208,7 +208,7 @@ TEST(ResourceMatcherTest, HeaviestRuleWins) {
 
 TEST(ResourceMatcherTest, ExclusionBeatsEveryWeight) {
   const ResourceMatcher matcher =
-      MatcherOf({{"^", Weighted(PlistValue{4e9})}}, {"^main$"});
+      MatcherOf({{"^", Weighted(PlistValue{4e9})}}, {"main"});
   EXPECT_EQ(Verdict(matcher, "main"), "excluded");
   EXPECT_EQ(Verdict(matcher, "main2"), "sealed");
   EXPECT_FALSE(matcher.Find("main")->is_sealed());
@@ -247,12 +247,21 @@ TEST(ResourceMatcherTest, RefusesHostilePatterns) {
   EXPECT_THAT(create("^a\\{b\\\\c\\(d"), IsOk());
 }
 
-TEST(ResourceRulesTest, EscapedTextMatchesItselfAlone) {
-  const std::string text = "a.b+c(d)[e]{f}*?^$|\\";
+TEST(ResourceMatcherTest, SameRulesServeAnotherBundle) {
+  const ResourceMatcher first = MatcherOf({{"^", PlistValue{true}}}, {"a.b"});
+  const ResourceMatcher second =
+      first.WithExcludedPaths(std::vector<std::string>{"c"});
+  EXPECT_EQ(Verdict(first, "a.b"), "excluded");
+  EXPECT_EQ(Verdict(first, "axb"), "sealed");
+  EXPECT_EQ(Verdict(first, "c"), "sealed");
+  EXPECT_EQ(Verdict(second, "a.b"), "sealed");
+  EXPECT_EQ(Verdict(second, "c"), "excluded");
+}
+
+TEST(ResourceMatcherTest, SmallerPatternWinsATie) {
   const ResourceMatcher matcher =
-      MatcherOf({}, {"^" + EscapeRegex(text) + "$"});
-  EXPECT_EQ(Verdict(matcher, text), "excluded");
-  EXPECT_EQ(Verdict(matcher, "axb+c(d)[e]{f}*?^$|\\"), "");
+      MatcherOf({{"^b", PlistValue{false}}, {"b$", PlistValue{true}}});
+  EXPECT_EQ(Verdict(matcher, "b"), "omit");
 }
 
 TEST(ResourceRulesTest, ApplesRulesAreStrong) {
