@@ -128,6 +128,11 @@ void ConnectionTable::RemoveClosed() {
   }
 }
 
+void ConnectionTable::ShutdownAll() {
+  RemoveClosed();
+  for (const auto& each : connections_) shutdown(each.first, SHUT_RDWR);
+}
+
 absl::StatusOr<std::unique_ptr<Listener>> Listener::Bind(
     const ListenConfig& config) {
   std::unique_ptr<Listener> listener(new Listener());

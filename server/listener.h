@@ -32,6 +32,10 @@ class ConnectionTable {
   // Whether one more connection of `peer` keeps within both caps.
   bool HasRoom(const std::string& peer, size_t max_total, size_t max_per_peer);
 
+  // Ends every connection that is still open, both ways; what the kernel has
+  // taken is still sent.
+  void ShutdownAll();
+
   size_t total_count() const { return connections_.size(); }
 
  private:
@@ -73,6 +77,12 @@ class Listener {
 
   // Closes the socket; new connections are refused by the kernel.
   void Stop();
+
+  // Ends the connections that were handed over and are still open. A caller
+  // whose call is on its way sees the connection break, which means "try again
+  // elsewhere", where gRPC's own end of a server says "cancelled". Only after
+  // Stop().
+  void Disconnect() { connections_.ShutdownAll(); }
 
  private:
   Listener() = default;

@@ -173,10 +173,13 @@ void Server::Drain() {
   parts_->handler->Drain();
   const bool idle = parts_->handler->WaitUntilIdle(deadline);
   parts_->listener->Stop();
-  parts_->signing->EndStreams();
-  // Waits for every call's last byte; at the deadline calls are cancelled.
+  const bool all_done = parts_->signing->EndCalls(deadline);
+  // gRPC waits until callers close their connections, which idle ones may not
+  // do for seconds.
+  parts_->listener->Disconnect();
   parts_->server->Shutdown(absl::ToChronoTime(deadline));
-  Log(LogLevel::kInfo, "drained", {{"complete", idle ? "true" : "false"}});
+  Log(LogLevel::kInfo, "drained",
+      {{"complete", idle && all_done ? "true" : "false"}});
   parts_->listener.reset();
 }
 

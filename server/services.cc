@@ -80,30 +80,51 @@ absl::StatusOr<std::shared_ptr<const Peer>> PeerReader::Read(
   return peer;
 }
 
+// One Sign() call; deletes itself when gRPC has sent the answer.
+class SigningServiceImpl::SignCall : public grpc::ServerUnaryReactor {
+ public:
+  explicit SignCall(SigningServiceImpl& service) : service_(service) {
+    service_.CallOpened();
+  }
+
+  // gRPC owns all three until Finish().
+  void Start(grpc::CallbackServerContext* context,
+             const v1::SignRequest* request, v1::SignResponse* response) {
+    absl::StatusOr<std::shared_ptr<const Peer>> peer =
+        service_.peers_.Read(*context->auth_context());
+    if (!peer.ok()) {
+      Finish(StatusToGrpc(peer.status(), request->request_id()));
+      return;
+    }
+    RequestHandler::Call call;
+    call.request = {std::shared_ptr<const v1::SignRequest>(), request};
+    call.peer = *peer;
+    call.deadline = DeadlineOf(*context);
+    call.cancelled = [context] { return context->IsCancelled(); };
+    call.done = [this, request, response,
+                 peer = *peer](absl::StatusOr<v1::SignResponse> result) {
+      if (result.ok()) response->Swap(&*result);
+      Finish(
+          StatusToGrpc(result.status(), request->request_id(), peer->Name()));
+    };
+    service_.handler_.Sign(std::move(call));
+  }
+
+ private:
+  void OnDone() override {
+    service_.CallDone();
+    delete this;
+  }
+
+  SigningServiceImpl& service_;
+};
+
 grpc::ServerUnaryReactor* SigningServiceImpl::Sign(
     grpc::CallbackServerContext* context, const v1::SignRequest* request,
     v1::SignResponse* response) {
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  absl::StatusOr<std::shared_ptr<const Peer>> peer =
-      peers_.Read(*context->auth_context());
-  if (!peer.ok()) {
-    reactor->Finish(StatusToGrpc(peer.status(), request->request_id()));
-    return reactor;
-  }
-  RequestHandler::Call call;
-  // gRPC owns the request until Finish().
-  call.request = {std::shared_ptr<const v1::SignRequest>(), request};
-  call.peer = *peer;
-  call.deadline = DeadlineOf(*context);
-  call.cancelled = [context] { return context->IsCancelled(); };
-  call.done = [reactor, request, response,
-               peer = *peer](absl::StatusOr<v1::SignResponse> result) {
-    if (result.ok()) response->Swap(&*result);
-    reactor->Finish(
-        StatusToGrpc(result.status(), request->request_id(), peer->Name()));
-  };
-  handler_.Sign(std::move(call));
-  return reactor;
+  auto* const call = new SignCall(*this);
+  call->Start(context, request, response);
+  return call;
 }
 
 grpc::ServerBidiReactor<v1::SignStreamRequest, v1::SignStreamResponse>*
@@ -111,6 +132,7 @@ SigningServiceImpl::SignStream(grpc::CallbackServerContext* context) {
   const auto stream = std::make_shared<SigningStream>(
       handler_, limits_, peers_.Read(*context->auth_context()),
       DeadlineOf(*context));
+  CallOpened();
   bool ending = false;
   {
     const std::lock_guard lock(mutex_);
@@ -118,14 +140,17 @@ SigningServiceImpl::SignStream(grpc::CallbackServerContext* context) {
     ending = ending_;
   }
   stream->Start([this](SigningStream* done) {
-    const std::lock_guard lock(mutex_);
-    streams_.erase(done);
+    {
+      const std::lock_guard lock(mutex_);
+      streams_.erase(done);
+    }
+    CallDone();
   });
   if (ending) stream->EndSoon();
   return stream.get();
 }
 
-void SigningServiceImpl::EndStreams() {
+bool SigningServiceImpl::EndCalls(absl::Time deadline) {
   std::vector<std::shared_ptr<SigningStream>> streams;
   {
     const std::lock_guard lock(mutex_);
@@ -133,6 +158,20 @@ void SigningServiceImpl::EndStreams() {
     for (const auto& each : streams_) streams.push_back(each.second);
   }
   for (const auto& each : streams) each->EndSoon();
+  streams.clear();
+  std::unique_lock lock(mutex_);
+  return all_done_.wait_until(lock, absl::ToChronoTime(deadline),
+                              [this] { return open_call_count_ == 0; });
+}
+
+void SigningServiceImpl::CallOpened() {
+  const std::lock_guard lock(mutex_);
+  ++open_call_count_;
+}
+
+void SigningServiceImpl::CallDone() {
+  const std::lock_guard lock(mutex_);
+  if (--open_call_count_ == 0) all_done_.notify_all();
 }
 
 absl::StatusOr<std::shared_ptr<const Peer>> IdentityServiceImpl::CheckedPeer(

@@ -6,11 +6,13 @@
 #ifndef CODESEAL_SERVER_SERVICES_H_
 #define CODESEAL_SERVER_SERVICES_H_
 
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <unordered_map>
 
+#include "absl/time/time.h"
 #include "codeseal/v1/identity.grpc.pb.h"
 #include "codeseal/v1/signing.grpc.pb.h"
 #include "server/config.h"
@@ -48,16 +50,24 @@ class SigningServiceImpl : public v1::SigningService::CallbackService {
   SignStream(grpc::CallbackServerContext* context) override;
 
   // Ends every stream as soon as what it read is answered, with UNAVAILABLE
-  // REASON_DRAINING.
-  void EndStreams();
+  // REASON_DRAINING, and waits until no call is open: every answer is on its
+  // way. False when `deadline` came first.
+  bool EndCalls(absl::Time deadline);
 
  private:
+  class SignCall;
+
+  void CallOpened();
+  void CallDone();
+
   RequestHandler& handler_;
   PeerReader& peers_;
   const LimitsConfig limits_;
   std::mutex mutex_;
   std::unordered_map<SigningStream*, std::shared_ptr<SigningStream>> streams_;
+  size_t open_call_count_ = 0;  // streams and others
   bool ending_ = false;
+  std::condition_variable all_done_;
 };
 
 // Borrows its parts. Thread-safe.

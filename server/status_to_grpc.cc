@@ -4,6 +4,7 @@
 #include <string>
 
 #include "codesign/base/error.h"
+#include "codesign/base/utf8.h"
 #include "server/log.h"
 
 namespace codeseal {
@@ -41,35 +42,6 @@ std::string WithoutLocalPaths(std::string_view text) {
   return out;
 }
 
-// Bytes of the continuation of a well-formed UTF-8 sequence that starts with
-// `first`; -1 when no sequence starts so.
-int ContinuationSize(uint8_t first) {
-  if (first < 0x80) return 0;
-  if (first >= 0xc2 && first < 0xe0) return 1;
-  if (first >= 0xe0 && first < 0xf0) return 2;
-  if (first >= 0xf0 && first < 0xf5) return 3;
-  return -1;
-}
-
-// Identifiers come from the caller's bytes, but a protobuf string that is not
-// UTF-8 could not be read by the other side: such bytes become '?'.
-std::string Utf8Only(std::string text) {
-  for (size_t at = 0; at < text.size(); ++at) {
-    const int size = ContinuationSize(static_cast<uint8_t>(text[at]));
-    bool valid = size >= 0 && static_cast<size_t>(size) < text.size() - at;
-    for (int i = 1; valid && i <= size; ++i) {
-      valid = (static_cast<uint8_t>(text[at + static_cast<size_t>(i)]) &
-               0xc0) == 0x80;
-    }
-    if (valid) {
-      at += static_cast<size_t>(size);
-    } else {
-      text[at] = '?';
-    }
-  }
-  return text;
-}
-
 // Cuts at a character boundary of UTF-8, which protobuf strings must hold.
 std::string Bounded(std::string text, size_t max_size) {
   if (text.size() <= max_size) return text;
@@ -86,7 +58,7 @@ LogLevel LevelOf(absl::StatusCode code) {
 }  // namespace
 
 std::string TextForCaller(std::string_view text) {
-  return Utf8Only(WithoutLocalPaths(text));
+  return EscapeInvalidUtf8(WithoutLocalPaths(text));
 }
 
 v1::Status StatusToWire(const absl::Status& status, std::string_view request_id,

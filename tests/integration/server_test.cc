@@ -412,7 +412,7 @@ TEST_F(ServerTest, DrainAnswersWhateverWasTaken) {
   ASSERT_TRUE(begun.WaitForNotificationWithTimeout(absl::Seconds(30)));
   EXPECT_EQ(server_->Stop(), 0);
   for (std::thread& each : threads) each.join();
-  EXPECT_EQ(refused_count, 4);
+  EXPECT_EQ(refused_count, 4);  // every thread was told
   EXPECT_THAT(lost, SizeIs(0));
 }
 

@@ -146,6 +146,16 @@ TEST_F(ListenerTest, StopRefusesConnections) {
   EXPECT_THAT(Listener::Bind(again), IsOk());
 }
 
+TEST_F(ListenerTest, DisconnectEndsWhatIsOpen) {
+  Start({});
+  const int client = NewSocket();
+  Connect(client);
+  ASSERT_TRUE(WaitForAccepted(1));
+  listener_->Stop();
+  listener_->Disconnect();
+  EXPECT_TRUE(IsClosed(client));
+}
+
 TEST_F(ListenerTest, AnAddressInUseIsAnError) {
   Start({});
   ListenConfig again;

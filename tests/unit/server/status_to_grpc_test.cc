@@ -110,11 +110,13 @@ TEST(StatusToGrpcTest, LongMessagesAreCutBetweenCharacters) {
 }
 
 TEST(StatusToGrpcTest, BytesThatAreNotUtf8DoNotSpoilTheMessage) {
+  ErrorDetail detail;
+  detail.set_reason(v1::REASON_BAD_IDENTIFIER);
   const absl::Status status = Decode(StatusToGrpc(
-      MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_PARSE,
-                v1::REASON_BAD_IDENTIFIER, "a\xff\xc3\xa4\xe2\x82"),
+      WithErrorDetail(absl::InvalidArgumentError("a\xff\xc3\xa4\xe2\x82"),
+                      detail),
       kRequestId));
-  EXPECT_EQ(Message(status), "a?\xc3\xa4??");
+  EXPECT_EQ(Message(status), "a\\xff\xc3\xa4\\xe2\\x82");
 }
 
 TEST(StatusToWireTest, SaysTheSameAsTheTrailers) {
