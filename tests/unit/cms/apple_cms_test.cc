@@ -270,6 +270,34 @@ TEST(AppleCmsTest, AnotherKeyDoesNotVerify) {
               HasReason(v1::REASON_CMS_SIGNATURE_INVALID));
 }
 
+// A CMS that another program made, without Apple's attributes.
+TEST(AppleCmsTest, ReadsOpenSslsCms) {
+  for (const KeyType type : {KeyType::kRsa2048, KeyType::kP256}) {
+    const TestChain chain = MakeCodeSigningChain(type);
+    const X509StackPtr others(sk_X509_new_null());
+    sk_X509_push(others.get(), chain.intermediate.certificate().x509());
+    for (const unsigned int flags : {0u, unsigned{CMS_USE_KEYID}}) {
+      const BioPtr content(BIO_new_mem_buf(
+          kSha256Directory.data(), static_cast<int>(kSha256Directory.size())));
+      const OpenSslPtr<CMS_ContentInfo, CMS_ContentInfo_free> message(
+          CMS_sign(nullptr, nullptr, others.get(), content.get(),
+                   CMS_BINARY | CMS_DETACHED | CMS_PARTIAL));
+      ASSERT_NE(CMS_add1_signer(message.get(), chain.leaf.certificate().x509(),
+                                chain.leaf.key(), EVP_sha256(), flags),
+                nullptr);
+      ASSERT_EQ(CMS_final(message.get(), content.get(), nullptr, CMS_BINARY),
+                1);
+      const absl::StatusOr<CmsSignature> signature = VerifyAppleCms(
+          EncodeDer<const CMS_ContentInfo*>(i2d_CMS_ContentInfo, message.get()),
+          SingleContent());
+      ASSERT_THAT(signature, IsOk());
+      EXPECT_EQ(signature->signer, chain.leaf.certificate());
+      EXPECT_EQ(signature->cdhashes, std::nullopt);
+      EXPECT_TRUE(signature->signing_time.has_value());
+    }
+  }
+}
+
 TEST(AppleCmsTest, KnownCertificatesAreShared) {
   const TestChain chain = MakeCodeSigningChain();
   const absl::StatusOr<Bytes> cms = SignWith(chain, SingleContent());

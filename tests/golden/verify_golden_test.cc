@@ -1,0 +1,52 @@
+// Verdicts on, and descriptions of, code that other programs signed.
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "codesign/verify/description.h"
+#include "codesign/verify/verifier.h"
+#include "gmock/gmock.h"
+#include "tests/support/status_matchers.h"
+
+namespace codeseal {
+namespace {
+
+using ::codeseal::testing::IsOk;
+
+class VerifyGoldenTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(VerifyGoldenTest, IsValidAndReadAsExpected) {
+  const std::string folder =
+      std::string(CODESEAL_GOLDEN_FOLDER "/") + GetParam();
+  std::ifstream stream(folder + "/expected.json");
+  const nlohmann::json expected = nlohmann::json::parse(stream);
+  const absl::StatusOr<MappedFile> file = MappedFile::Open(folder + "/input");
+  ASSERT_THAT(file, IsOk());
+
+  const absl::StatusOr<VerificationReport> report = Verify(*file, {});
+  ASSERT_THAT(report, IsOk());
+  EXPECT_THAT(report->Validity(), IsOk());
+  EXPECT_THAT(report->DesignatedRequirement(), IsOk());
+  EXPECT_TRUE(report->slices.front().ad_hoc);
+  EXPECT_EQ(HexEncode(report->slices.front().cdhash), expected["cdhash"]);
+
+  const absl::StatusOr<CodeDescription> description = Describe(*file);
+  ASSERT_THAT(description, IsOk());
+  EXPECT_EQ(description->format, expected["format"]);
+  const SliceDescription& slice = description->slices.front();
+  EXPECT_EQ(slice.identifier, expected["identifier"]);
+  EXPECT_EQ(slice.version, expected["version"]);
+  EXPECT_EQ(slice.flags, expected["flags"]);
+  EXPECT_EQ(slice.special_slot_count, expected["special_slot_count"]);
+  EXPECT_EQ(slice.code_slot_count, expected["code_slot_count"]);
+  EXPECT_EQ(slice.page_size, expected["page_size"]);
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, VerifyGoldenTest,
+                         ::testing::Values("linker_signed_arm64"),
+                         [](const auto& each) {
+                           return std::string(each.param);
+                         });
+
+}  // namespace
+}  // namespace codeseal
