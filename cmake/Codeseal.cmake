@@ -98,6 +98,14 @@ function(codeseal_script_test name script)
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 120)
 endfunction()
 
+# codeseal_bench(NAME): the program NAME run as it is, with label bench.
+function(codeseal_bench name)
+  add_test(NAME bench.${name} COMMAND ${name})
+  set_tests_properties(bench.${name} PROPERTIES
+    LABELS bench TIMEOUT 600 RUN_SERIAL ON)
+  add_dependencies(tests_bench ${name})
+endfunction()
+
 # codeseal_fuzzer(NAME DEPS ...): fuzz/NAME/target.cc with fuzz/NAME/seeds/. With
 # CODESEAL_FUZZ it is a libFuzzer program, and a test with label fuzz that runs
 # it for CODESEAL_FUZZ_SECONDS; always, its seeds are replayed as an ordinary

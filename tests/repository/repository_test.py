@@ -146,6 +146,7 @@ class RepositoryTest(unittest.TestCase):
         self.assert_found(rules.check_rules_are_tested, code | test)
 
     def test_each_reason_is_given(self):
+        self.assert_holds(rules.check_reasons_are_given)
         planted = {
             REASONS: "REASON_UNSPECIFIED = 0;\nREASON_A = 1;\nREASON_B = 2;\n",
             "hsm/x.cc": "v1::REASON_A;  // not REASON_B\n",

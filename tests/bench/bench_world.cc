@@ -1,0 +1,71 @@
+#include "tests/bench/bench_world.h"
+
+#include <optional>
+
+#include "grpcpp/create_channel.h"
+#include "grpcpp/security/credentials.h"
+#include "tests/support/fault_shim.h"
+#include "tests/support/server_process.h"
+
+namespace codeseal::bench {
+
+using ::codeseal::testing::FaultShim;
+using ::codeseal::testing::kSoftHsmModule;
+using ::codeseal::testing::ServerProcess;
+using ::codeseal::testing::ServerWorld;
+using ::codeseal::testing::SoftHsm;
+
+struct BenchWorld::Impl {
+  explicit Impl(const Options& options)
+      : identity(options.key == BenchKey::kP256 ? "ec" : "rsa") {
+    std::string module = kSoftHsmModule;
+    if (options.slow_token) {
+      shim.emplace();
+      shim->Play("C_Sign delay=20ms\n");
+      module = FaultShim::Module();
+    }
+    const std::string tokens =
+        "tokens:\n  main: {module: " + module +
+        ", label: main, pin_source: \"file:" + world.softhsm().pin_file() +
+        "\", sessions: " + std::to_string(options.session_count) + "}\n";
+    server.emplace(
+        world.WriteConfig(world.Config(tokens, world.IdentitiesSection())));
+    raw = {
+        .module = module,
+        .token_label = "main",
+        .pin = SoftHsm::kPin,
+        .key_id = {static_cast<uint8_t>(options.key == BenchKey::kP256 ? 0x02
+                                                                       : 0x01)},
+        .mechanism = options.key == BenchKey::kP256 ? RawMechanism::kEcdsa
+                                                    : RawMechanism::kRsaPkcs1,
+        .session_count = options.session_count};
+  }
+
+  std::string identity;
+  ServerWorld world;
+  std::optional<FaultShim> shim;
+  std::optional<ServerProcess> server;
+  RawToken::Options raw;
+};
+
+BenchWorld::BenchWorld(const Options& options)
+    : impl_(std::make_unique<Impl>(options)) {}
+BenchWorld::~BenchWorld() = default;
+
+std::shared_ptr<grpc::Channel> BenchWorld::channel() const {
+  const auto& folder = impl_->world.folder();
+  grpc::SslCredentialsOptions tls;
+  tls.pem_root_certs = folder.Read("tls-ca.pem");
+  tls.pem_private_key = folder.Read("client.key");
+  tls.pem_cert_chain = folder.Read("client.pem");
+  grpc::ChannelArguments arguments;
+  arguments.SetSslTargetNameOverride("localhost");
+  return grpc::CreateCustomChannel(impl_->server->address(),
+                                   grpc::SslCredentials(tls), arguments);
+}
+
+const std::string& BenchWorld::identity() const { return impl_->identity; }
+
+const RawToken::Options& BenchWorld::raw_options() const { return impl_->raw; }
+
+}  // namespace codeseal::bench

@@ -1,0 +1,316 @@
+// What codeseal costs over a token used directly, as ratios from one run: this
+// machine's speed changes by the minute, so both sides are measured in turn.
+//
+//   sign_bench [--json] [--rounds N] [--seconds S] [--sessions N]
+//
+//   throughput  signatures a second, through gRPC, mutual TLS and a codeseald
+//               process, over C_SignInit + C_Sign with as many sessions
+//   latency     of one signature at a time, minus that of C_SignInit + C_Sign
+//
+// The goals are printed beside the results and never decide the exit code: a
+// busy machine is not a fault. Exit code: 0; 1 something did not work.
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "codeseal/v1/signing.grpc.pb.h"
+#include "nlohmann/json.hpp"
+#include "tests/bench/bench_world.h"
+#include "tests/bench/raw_token.h"
+#include "tests/support/sign_request_builder.h"
+
+namespace codeseal::bench {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+using Seconds = std::chrono::duration<double>;
+using Json = nlohmann::json;
+
+[[noreturn]] void Die(const std::string& message) {
+  std::fprintf(stderr, "sign_bench: %s\n", message.c_str());
+  std::exit(1);
+}
+
+struct Options {
+  bool json = false;
+  int round_count = 5;
+  double seconds = 2.0;  // of each side in each round
+  size_t session_count = 4;
+  int latency_count = 400;
+};
+
+// What is measured: the same key and module on both sides.
+struct Scenario {
+  const char* name;
+  BenchKey key;
+  size_t session_count;
+  bool slow_token;  // each C_Sign waits 20 ms, as a network HSM does
+  double goal;      // of the ratio; 0: for information
+};
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  return values.size() % 2 != 0 ? values[half]
+                                : (values[half - 1] + values[half]) / 2;
+}
+
+double Quantile(std::vector<double> values, double q) {
+  std::sort(values.begin(), values.end());
+  const auto index =
+      static_cast<size_t>(q * static_cast<double>(values.size() - 1) + 0.5);
+  return values[index];
+}
+
+double SecondsOf(const std::function<void()>& work) {
+  const auto begun_at = SteadyClock::now();
+  work();
+  return Seconds(SteadyClock::now() - begun_at).count();
+}
+
+// Answers a second between the end of a short warm-up and the end.
+class RateMeter {
+ public:
+  explicit RateMeter(double seconds)
+      : from_(SteadyClock::now() + std::chrono::milliseconds(200)),
+        to_(from_ + std::chrono::duration_cast<SteadyClock::duration>(
+                        Seconds(seconds))) {}
+
+  bool IsOver() const { return SteadyClock::now() >= to_; }
+  void Count() {
+    const auto now = SteadyClock::now();
+    if (now >= from_ && now < to_) ++count_;
+  }
+  double Rate() const {
+    return static_cast<double>(count_) / Seconds(to_ - from_).count();
+  }
+
+ private:
+  const SteadyClock::time_point from_;
+  const SteadyClock::time_point to_;
+  std::atomic<uint64_t> count_ = 0;
+};
+
+double RawRate(RawToken& token, double seconds) {
+  RateMeter meter(seconds);
+  std::vector<std::thread> threads;
+  for (size_t session = 0; session < token.session_count(); ++session) {
+    threads.emplace_back([&, session] {
+      while (!meter.IsOver()) {
+        token.Sign(session);
+        meter.Count();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return meter.Rate();
+}
+
+// Signs through the server.
+class Remote {
+ public:
+  explicit Remote(const BenchWorld& world)
+      : stub_(v1::SigningService::NewStub(world.channel())),
+        request_(MakeRequest(world.identity())) {}
+
+  // One call, one signature.
+  void Sign() {
+    grpc::ClientContext context;
+    v1::SignResponse response;
+    const grpc::Status status = stub_->Sign(&context, NewRequest(), &response);
+    if (!status.ok()) Die("Sign: " + status.error_message());
+    if (response.cms().empty()) Die("Sign: an empty CMS");
+  }
+
+  // One stream, `in_flight` requests unanswered at any time.
+  double StreamRate(size_t in_flight, double seconds) {
+    grpc::ClientContext context;
+    const auto stream = stub_->SignStream(&context);
+    v1::SignStreamRequest open;
+    open.mutable_open()->set_identity(request_.identity());
+    if (!stream->Write(open)) Die("the stream did not open");
+
+    RateMeter meter(seconds);
+    std::mutex mutex;
+    std::condition_variable changed;
+    uint64_t credit = 0;
+    uint64_t unanswered = 0;
+    bool ended = false;
+    std::thread reader([&] {
+      v1::SignStreamResponse response;
+      while (stream->Read(&response)) {
+        const std::lock_guard lock(mutex);
+        if (response.has_credit()) credit += response.credit().items();
+        if (response.has_result()) {
+          if (!response.result().has_response()) {
+            Die("stream: " + response.result().error().ShortDebugString());
+          }
+          meter.Count();
+          --unanswered;
+        }
+        changed.notify_one();
+      }
+      const std::lock_guard lock(mutex);
+      ended = true;
+      changed.notify_one();
+    });
+    while (!meter.IsOver()) {
+      {
+        std::unique_lock lock(mutex);
+        changed.wait(lock, [&] {
+          return ended || unanswered < std::min<uint64_t>(credit, in_flight);
+        });
+        if (ended) break;
+        ++unanswered;
+      }
+      v1::SignStreamRequest message;
+      *message.mutable_item() = NewRequest();
+      if (!stream->Write(message)) break;
+    }
+    v1::SignStreamRequest close;
+    close.mutable_close();
+    stream->Write(close);
+    stream->WritesDone();
+    reader.join();
+    const grpc::Status status = stream->Finish();
+    if (!status.ok()) Die("SignStream: " + status.error_message());
+    return meter.Rate();
+  }
+
+ private:
+  // The CodeDirectory of a small program.
+  static v1::SignRequest MakeRequest(const std::string& identity) {
+    testing::SignRequestSpec spec;
+    spec.identity = identity;
+    spec.identifier = "com.example.bench";
+    spec.code_page_count = 25;
+    v1::SignRequest request = testing::BuildSignRequest(spec);
+    request.set_timestamp(v1::TIMESTAMP_MODE_NONE);
+    return request;
+  }
+
+  v1::SignRequest NewRequest() const {
+    v1::SignRequest request = request_;
+    request.set_request_id(testing::RandomUuid());
+    return request;
+  }
+
+  const std::unique_ptr<v1::SigningService::Stub> stub_;
+  const v1::SignRequest request_;
+};
+
+Json Measure(const Scenario& scenario, const Options& options) {
+  const BenchWorld world({.key = scenario.key,
+                          .session_count = scenario.session_count,
+                          .slow_token = scenario.slow_token});
+  RawToken raw(world.raw_options());
+  Remote remote(world);
+  remote.Sign();  // The first signature starts the token's worker.
+
+  std::vector<double> raw_rates;
+  std::vector<double> remote_rates;
+  std::vector<double> ratios;
+  for (int round = 0; round < options.round_count; ++round) {
+    raw_rates.push_back(RawRate(raw, options.seconds));
+    remote_rates.push_back(
+        remote.StreamRate(4 * scenario.session_count, options.seconds));
+    ratios.push_back(remote_rates.back() / raw_rates.back());
+  }
+
+  std::vector<double> raw_latencies;
+  std::vector<double> remote_latencies;
+  const int latency_count =
+      scenario.slow_token ? options.latency_count / 4 : options.latency_count;
+  for (int i = 0; i < latency_count; ++i) {
+    raw_latencies.push_back(SecondsOf([&] { raw.Sign(0); }));
+    remote_latencies.push_back(SecondsOf([&] { remote.Sign(); }));
+  }
+  const auto added_ms = [&](double q) {
+    return 1e3 * (Quantile(remote_latencies, q) - Quantile(raw_latencies, q));
+  };
+  return {
+      {"name", scenario.name},
+      {"sessions", scenario.session_count},
+      {"ratio", Median(ratios)},
+      {"goal", scenario.goal},
+      {"raw_per_second", Median(raw_rates)},
+      {"codeseal_per_second", Median(remote_rates)},
+      {"raw_p50_ms", 1e3 * Quantile(raw_latencies, 0.5)},
+      {"raw_p99_ms", 1e3 * Quantile(raw_latencies, 0.99)},
+      {"added_p50_ms", added_ms(0.5)},
+      {"added_p99_ms", added_ms(0.99)},
+  };
+}
+
+void Print(const Json& result) {
+  const double ratio = result["ratio"];
+  const double goal = result["goal"];
+  std::printf("%-28s %2d sessions  ratio %.2f",
+              std::string(result["name"]).c_str(), int{result["sessions"]},
+              ratio);
+  if (goal > 0) {
+    std::printf(" (goal %.2f: %s)", goal, ratio >= goal ? "met" : "not met");
+  }
+  std::printf("  %.0f/s over %.0f/s\n", double{result["codeseal_per_second"]},
+              double{result["raw_per_second"]});
+  std::printf(
+      "%-28s added latency p50 %.2f ms, p99 %.2f ms, to %.2f and %.2f\n", "",
+      double{result["added_p50_ms"]}, double{result["added_p99_ms"]},
+      double{result["raw_p50_ms"]}, double{result["raw_p99_ms"]});
+  std::fflush(stdout);
+}
+
+Options ReadOptions(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "--json") {
+      options.json = true;
+      continue;
+    }
+    const double value = i + 1 < argc ? std::atof(argv[++i]) : 0;
+    if (value <= 0) Die("usage: see the head of sign_bench.cc");
+    if (word == "--rounds") {
+      options.round_count = static_cast<int>(value);
+    } else if (word == "--seconds") {
+      options.seconds = value;
+    } else if (word == "--sessions") {
+      options.session_count = static_cast<size_t>(value);
+    } else {
+      Die("there is no option " + word);
+    }
+  }
+  return options;
+}
+
+int Main(int argc, char** argv) {
+  const Options options = ReadOptions(argc, argv);
+  const std::vector<Scenario> scenarios = {
+      {"RSA-2048", BenchKey::kRsa2048, options.session_count, false, 0.70},
+      {"RSA-2048, 20 ms token", BenchKey::kRsa2048, 16, true, 0.90},
+      {"P-256", BenchKey::kP256, options.session_count, false, 0},
+  };
+  Json results = Json::array();
+  for (const Scenario& scenario : scenarios) {
+    results.push_back(Measure(scenario, options));
+    if (!options.json) Print(results.back());
+  }
+  if (options.json) std::printf("%s\n", results.dump(1).c_str());
+  return 0;
+}
+
+}  // namespace
+}  // namespace codeseal::bench
+
+int main(int argc, char** argv) { return codeseal::bench::Main(argc, argv); }
