@@ -61,8 +61,12 @@ struct VerifyCommand {
 void RunVerify(const VerifyCommand& command, Reporter& reporter);
 
 struct ShowCommand {
+  // One slice's name, "all", or empty: the slice that macOS on Apple silicon
+  // would run.
+  std::string architecture;
   std::string requirements_path;    // "-" is stdout
   std::string entitlements_path;    // "-" is stdout
+  bool xml = false;                 // entitlements as XML
   std::string certificates_prefix;  // PREFIX0, PREFIX1, ...
   std::string signature_prefix;     // PREFIX.arm64.cms, .arm64.codedirectory
   std::vector<std::string> paths;

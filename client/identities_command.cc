@@ -13,10 +13,6 @@
 namespace codeseal::client {
 namespace {
 
-std::string FormatDate(absl::Time time) {
-  return absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", time, absl::UTCTimeZone());
-}
-
 std::string ChainPem(const SigningIdentity& identity) {
   std::string pem;
   for (const Certificate& certificate : identity.chain) {
@@ -39,8 +35,8 @@ nlohmann::json Describe(const SigningIdentity& identity) {
       {"sha256", HexEncode(leaf.Sha256())},
       {"team_identifier", TeamIdentifier(identity.chain).value_or("")},
       {"key_algorithm", leaf.KeyAlgorithm()},
-      {"not_before", FormatDate(leaf.not_before())},
-      {"not_after", FormatDate(leaf.not_after())},
+      {"not_before", FormatUtc(leaf.not_before())},
+      {"not_after", FormatUtc(leaf.not_after())},
       {"authorities", std::move(authorities)},
       {"chain_pem", ChainPem(identity)},
   };

@@ -12,8 +12,9 @@
 
 namespace codeseal::client {
 
-// A token's signer with --token, else a server's. `timestamp` and
-// `validate_only` are for the server. Connects to nothing yet.
+// A token's signer with --token, else a server's. `timestamp` is for the
+// server; `validate_only` is a dry run. Asks for a PIN when the token URI names
+// no source; connects to nothing yet.
 absl::StatusOr<std::unique_ptr<Signer>> OpenSigner(const SignerOptions& options,
                                                    v1::TimestampMode timestamp,
                                                    bool validate_only);

@@ -148,12 +148,16 @@ void AddVerify(CLI::App& root, Parsed& parsed) {
 void AddShow(CLI::App& root, Parsed& parsed) {
   ShowCommand& show = parsed.show;
   CLI::App& app = *root.add_subcommand("show", "Describe signatures");
+  app.add_option("-a,--architecture", show.architecture,
+                 "one slice, or all (default: arm64 if there is one)")
+      ->type_name("ARCH");
   app.add_option("-r,--requirements", show.requirements_path,
                  "write the requirements to FILE; - is stdout")
       ->type_name("FILE");
   app.add_option("--entitlements", show.entitlements_path,
                  "write the entitlements to FILE; - is stdout")
       ->type_name("FILE");
+  app.add_flag("--xml", show.xml, "entitlements as XML, not as a listing");
   app.add_option("--extract-certificates", show.certificates_prefix,
                  "write the chain to PREFIX0, PREFIX1, ... (DER, leaf first)")
       ->type_name("PREFIX");

@@ -48,6 +48,10 @@ std::string Printable(std::string_view text) {
   return result;
 }
 
+std::string FormatUtc(absl::Time time) {
+  return absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", time, absl::UTCTimeZone());
+}
+
 std::string RenderError(std::string_view action, std::string_view object,
                         const absl::Status& status) {
   const ErrorDetail detail = GetErrorDetail(status).value_or(ErrorDetail());

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "client/exit_code.h"
 
 namespace codeseal::client {
@@ -28,6 +29,9 @@ struct OutputOptions {
 // Text that came from a file, a certificate or a server, made safe for a
 // terminal: control characters become \xNN.
 std::string Printable(std::string_view text);
+
+// "2026-01-31T12:00:00Z".
+std::string FormatUtc(absl::Time time);
 
 // The shape above, with a final newline. `action` is a verb ("sign"), `object`
 // what it was done to; when the fault knows a more precise place in the

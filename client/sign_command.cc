@@ -91,8 +91,7 @@ nlohmann::json DescribeSlice(const SlicePlan& slice,
     json["replayed"] = signature->replayed;
   }
   if (signature->signing_time.has_value()) {
-    json["signing_time"] = absl::FormatTime(
-        "%Y-%m-%dT%H:%M:%SZ", *signature->signing_time, absl::UTCTimeZone());
+    json["signing_time"] = FormatUtc(*signature->signing_time);
   }
   return json;
 }

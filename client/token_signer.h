@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "client/pin_prompt.h"
 #include "client/signer.h"
 #include "codesign/base/clock.h"
 #include "codesign/cms/certificate.h"
@@ -24,6 +25,8 @@ struct TokenSignerOptions {
   KeyPolicy key_policy = KeyPolicy::kStrict;
   absl::Duration timeout = absl::Seconds(120);  // of each call to the token
   bool validate_only = false;                   // --dry-run: use no key
+  // The token's pin_source, if typed: a worker that is replaced reads it again.
+  std::shared_ptr<const PromptedPin> typed_pin;
 };
 
 // An identity is a certificate whose private key is on the token: they share

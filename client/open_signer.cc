@@ -1,0 +1,82 @@
+#include "client/open_signer.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "client/code_file.h"
+#include "client/connection.h"
+#include "client/connection_settings.h"
+#include "client/pin_prompt.h"
+#include "client/remote_signer.h"
+#include "client/token_signer.h"
+#include "codesign/base/clock.h"
+#include "codesign/base/error.h"
+#include "hsm/token_uri.h"
+
+namespace codeseal::client {
+namespace {
+
+const Clock& WallClock() {
+  static const SystemClock clock;
+  return clock;
+}
+
+absl::StatusOr<std::unique_ptr<Signer>> OpenTokenSigner(
+    const SignerOptions& options, bool validate_only) {
+  ASSIGN_OR_RETURN(TokenUri uri, ParseTokenUri(options.token_uri));
+  if (uri.config.module.empty()) {
+    return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                     v1::REASON_BAD_TOKEN_URI,
+                     "the token URI names no PKCS#11 module (module-path)");
+  }
+  TokenSignerOptions signer_options;
+  signer_options.key = uri.key;
+  signer_options.timeout = options.timeout;
+  signer_options.validate_only = validate_only;
+  if (options.imported_key_allowed) {
+    signer_options.key_policy = KeyPolicy::kImportedAllowed;
+  }
+  if (!options.chain_path.empty()) {
+    ASSIGN_OR_RETURN(const Bytes pem, ReadSmallFile(options.chain_path));
+    absl::StatusOr<std::vector<Certificate>> certificates =
+        Certificate::ParsePem(AsText(pem));
+    if (!certificates.ok()) {
+      return WithSubject(certificates.status(), options.chain_path);
+    }
+    signer_options.certificates = *std::move(certificates);
+  }
+  if (uri.config.pin_source.empty()) {
+    ASSIGN_OR_RETURN(PromptedPin pin, PromptedPin::Ask(uri.config.label));
+    uri.config.pin_source = pin.pin_source();
+    signer_options.typed_pin =
+        std::make_shared<const PromptedPin>(std::move(pin));
+  }
+  ASSIGN_OR_RETURN(std::shared_ptr<Token> token,
+                   Token::Create(std::move(uri.config)));
+  return MakeTokenSigner(std::move(token), std::move(signer_options),
+                         WallClock());
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Signer>> OpenSigner(const SignerOptions& options,
+                                                   v1::TimestampMode timestamp,
+                                                   bool validate_only) {
+  if (!options.token_uri.empty()) {
+    return OpenTokenSigner(options, validate_only);
+  }
+  const Environment environment = ProcessEnvironment();
+  ASSIGN_OR_RETURN(const ConnectionSettings settings,
+                   ResolveConnection(options.connection, environment,
+                                     DefaultSettingsPath(environment)));
+  ASSIGN_OR_RETURN(std::shared_ptr<grpc::Channel> channel,
+                   OpenChannel(settings, WallClock()));
+  RemoteSignerOptions signer_options;
+  signer_options.limits.timeout = options.timeout;
+  signer_options.timestamp = timestamp;
+  signer_options.validate_only = validate_only;
+  return MakeRemoteSigner(std::move(channel), signer_options);
+}
+
+}  // namespace codeseal::client

@@ -1,0 +1,236 @@
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "client/code_file.h"
+#include "client/commands.h"
+#include "client/fix_hints.h"
+#include "client/sign_options.h"
+#include "codesign/base/error.h"
+#include "codesign/verify/verifier.h"
+
+namespace codeseal::client {
+namespace {
+
+absl::StatusOr<VerifyOptions> ReadOptions(const VerifyCommand& command) {
+  VerifyOptions options;
+  options.check_expiration = command.check_expiration;
+  if (!command.anchors_path.empty()) {
+    ASSIGN_OR_RETURN(const Bytes pem, ReadSmallFile(command.anchors_path));
+    absl::StatusOr<std::vector<Certificate>> anchors =
+        Certificate::ParsePem(AsText(pem));
+    if (!anchors.ok()) {
+      return WithSubject(anchors.status(), command.anchors_path);
+    }
+    options.anchors = *std::move(anchors);
+    options.require_trusted_anchor = true;
+  }
+  if (!command.requirement.empty()) {
+    ASSIGN_OR_RETURN(options.requirement, ReadRequirement(command.requirement));
+  }
+  if (!command.at.empty()) {
+    absl::Time at;
+    std::string fault;
+    if (!absl::ParseTime(absl::RFC3339_full, command.at, &at, &fault) &&
+        !absl::ParseTime("%Y-%m-%d", command.at, &at, &fault)) {
+      return WithSubject(
+          MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                    v1::REASON_BAD_OPTION,
+                    "'" + command.at +
+                        "' is not a time such as 2026-01-31T12:00:00Z"),
+          "--at");
+    }
+    options.at = at;
+  }
+  return options;
+}
+
+std::string_view OutcomeName(CheckOutcome outcome) {
+  switch (outcome) {
+    case CheckOutcome::kPassed:
+      return "passed";
+    case CheckOutcome::kFailed:
+      return "failed";
+    case CheckOutcome::kNotChecked:
+      return "not checked";
+  }
+  return "unknown";
+}
+
+nlohmann::json DescribeChecks(const std::vector<Check>& checks) {
+  nlohmann::json json = nlohmann::json::array();
+  for (const Check& check : checks) {
+    nlohmann::json described = {
+        {"name", check.name},
+        {"outcome", std::string(OutcomeName(check.outcome))}};
+    if (!check.note.empty()) described["note"] = check.note;
+    if (!check.status.ok()) described["error"] = ErrorJson(check.status);
+    if (check.apple_error.has_value()) {
+      described["apple_error"] = {
+          {"code", check.apple_error->code},
+          {"name", std::string(check.apple_error->name)},
+          {"text", std::string(check.apple_error->text)}};
+    }
+    json.push_back(std::move(described));
+  }
+  return json;
+}
+
+nlohmann::json DescribeSlice(const SliceReport& slice) {
+  nlohmann::json cdhashes = nlohmann::json::object();
+  for (size_t i = 0; i < slice.cdhashes.size(); ++i) {
+    cdhashes[std::string(DigestName(slice.digests[i]))] =
+        HexEncode(slice.cdhashes[i]);
+  }
+  nlohmann::json authorities = nlohmann::json::array();
+  for (const Certificate& certificate : slice.authorities) {
+    authorities.push_back(certificate.CommonName());
+  }
+  nlohmann::json json = {{"architecture", slice.architecture},
+                         {"identifier", slice.identifier},
+                         {"team_identifier", slice.team_identifier},
+                         {"ad_hoc", slice.ad_hoc},
+                         {"trusted", slice.trusted},
+                         {"cdhashes", std::move(cdhashes)},
+                         {"authorities", std::move(authorities)},
+                         {"checks", DescribeChecks(slice.checks)}};
+  if (!slice.cdhashes.empty()) json["cdhash"] = HexEncode(slice.cdhash);
+  if (slice.signing_time.has_value()) {
+    json["signing_time"] = FormatUtc(*slice.signing_time);
+  }
+  if (slice.timestamp.has_value()) {
+    json["timestamp"] = FormatUtc(*slice.timestamp);
+  }
+  return json;
+}
+
+// The slice that the check belongs to; null for a check of the whole file.
+const SliceReport* SliceOf(const VerificationReport& report,
+                           const Check* check) {
+  for (const SliceReport& slice : report.slices) {
+    for (const Check& each : slice.checks) {
+      if (&each == check) return &slice;
+    }
+  }
+  return nullptr;
+}
+
+// The first check of that name that failed, in any slice.
+const Check* FindFailure(const VerificationReport& report,
+                         std::string_view name) {
+  for (const SliceReport& slice : report.slices) {
+    for (const Check& check : slice.checks) {
+      if (check.name == name && check.outcome == CheckOutcome::kFailed) {
+        return &check;
+      }
+    }
+  }
+  return nullptr;
+}
+
+// Apple's line, the architecture, then our reason and advice.
+void Explain(const VerificationReport& report, const std::string& line,
+             const absl::Status& status, const Check* check,
+             Reporter& reporter) {
+  reporter.Complain(line);
+  if (const SliceReport* slice = SliceOf(report, check)) {
+    reporter.Complain("In architecture: " + slice->architecture);
+  }
+  // The message may begin with the words that the first line has already.
+  std::string why(Message(status));
+  if (check != nullptr && check->apple_error.has_value() &&
+      why.starts_with(check->apple_error->text)) {
+    why.erase(0, check->apple_error->text.size());
+    why.erase(0, std::min(why.find_first_not_of(": "), why.size()));
+  }
+  const ErrorDetail detail = GetErrorDetail(status).value_or(ErrorDetail());
+  if (detail.has_byte_offset()) {
+    absl::StrAppend(&why, why.empty() ? "" : " ", "(at byte ",
+                    detail.byte_offset(), ")");
+  }
+  if (!why.empty()) reporter.Complain("  why    " + why);
+  reporter.Complain("  fix    " + std::string(FixHint(detail.reason())));
+}
+
+std::string AppleText(const Check* check, const absl::Status& status) {
+  if (check != nullptr && check->apple_error.has_value()) {
+    return std::string(check->apple_error->text);
+  }
+  return std::string(Message(status));
+}
+
+// Says what holds and what does not; the worst of it.
+absl::Status Pronounce(const std::string& path,
+                       const VerificationReport& report, bool has_requirement,
+                       Reporter& reporter) {
+  if (const absl::Status status = report.Validity(); !status.ok()) {
+    const Check* check = report.FirstFailure();
+    Explain(report, path + ": " + AppleText(check, status), status, check,
+            reporter);
+    return status;
+  }
+  reporter.Say(0, path + ": valid on disk");
+  const absl::Status designated = report.DesignatedRequirement();
+  if (designated.ok()) {
+    reporter.Say(0, path + ": satisfies its Designated Requirement");
+  } else {
+    Explain(report, path + ": does not satisfy its designated Requirement",
+            designated, FindFailure(report, kCheckDesignatedRequirement),
+            reporter);
+  }
+  if (!has_requirement) return designated;
+  const absl::Status explicit_requirement = report.ExplicitRequirement();
+  if (explicit_requirement.ok()) {
+    reporter.Say(0, path + ": explicit requirement satisfied");
+    return designated;
+  }
+  const Check* check = FindFailure(report, kCheckExplicitRequirement);
+  Explain(report, "test-requirement: " + AppleText(check, explicit_requirement),
+          explicit_requirement, check, reporter);
+  return explicit_requirement;
+}
+
+void VerifyPath(const std::string& path, const VerifyOptions& options,
+                Reporter& reporter) {
+  reporter.Progress("verifying " + path);
+  const absl::StatusOr<MappedFile> file = OpenCodeFile(path);
+  if (!file.ok()) return reporter.Fail("verify", path, file.status());
+  const absl::StatusOr<VerificationReport> report = Verify(*file, options);
+  if (!report.ok()) return reporter.Fail("verify", path, report.status());
+
+  const absl::Status verdict =
+      Pronounce(path, *report, options.requirement.has_value(), reporter);
+  nlohmann::json result = {{"path", path},
+                           {"format", report->format},
+                           {"valid", report->Validity().ok()},
+                           {"satisfies_designated_requirement",
+                            report->DesignatedRequirement().ok()},
+                           {"slices", nlohmann::json::array()},
+                           {"checks", DescribeChecks(report->checks)}};
+  if (options.requirement.has_value()) {
+    result["satisfies_requirement"] = report->ExplicitRequirement().ok();
+  }
+  for (const SliceReport& slice : report->slices) {
+    result["slices"].push_back(DescribeSlice(slice));
+  }
+  reporter.Judge(verdict, std::move(result));
+}
+
+}  // namespace
+
+void RunVerify(const VerifyCommand& command, Reporter& reporter) {
+  const absl::StatusOr<VerifyOptions> options = ReadOptions(command);
+  if (!options.ok()) {
+    reporter.FailAll("verify", command.paths, options.status());
+    return;
+  }
+  for (const std::string& path : command.paths) {
+    VerifyPath(path, *options, reporter);
+  }
+}
+
+}  // namespace codeseal::client

@@ -1,0 +1,33 @@
+# The client's integration tests: the real program, run as a user would.
+
+set(client_test_definitions CODESEAL_CLIENT="$<TARGET_FILE:codeseal>")
+
+codeseal_test(client_local_test
+  SRCS client_local_test.cc
+  DEPS codeseal::mach_o_builder codeseal_subprocess
+  LABELS integration)
+codeseal_test(client_kill_test
+  SRCS client_kill_test.cc
+  DEPS codeseal::mach_o_builder codeseal_subprocess
+  LABELS integration)
+codeseal_test(client_token_test
+  SRCS client_token_test.cc
+  DEPS codeseal::mach_o_builder codeseal_subprocess codeseal_softhsm
+       codeseal::test_pki
+  LABELS integration)
+# The long form, for hand and night: ctest -L stress.
+codeseal_test(client_kill_stress
+  SRCS client_kill_test.cc
+  DEPS codeseal::mach_o_builder codeseal_subprocess
+  LABELS stress TIMEOUT 1800 ENV CODESEAL_KILL_COUNT=3000)
+
+add_library(codeseal_kill_at MODULE kill_at.c)
+set_target_properties(codeseal_kill_at PROPERTIES PREFIX "")
+target_link_libraries(codeseal_kill_at PRIVATE ${CMAKE_DL_LIBS})
+
+foreach(test client_local_test client_token_test client_kill_test
+        client_kill_stress)
+  target_compile_definitions(${test} PRIVATE ${client_test_definitions}
+    CODESEAL_KILL_AT_LIBRARY="$<TARGET_FILE:codeseal_kill_at>")
+  add_dependencies(${test} codeseal codeseal_kill_at)
+endforeach()
