@@ -180,11 +180,13 @@ class RemoteSigner : public Signer {
     v1::GetIdentityRequest request;
     request.set_name(name);
     v1::Identity response;
-    RETURN_IF_ERROR(WithSubject(Call([&](grpc::ClientContext& context) {
-                                  return identities_->GetIdentity(
-                                      &context, request, &response);
-                                }),
-                                name));
+    const absl::Status status = Call([&](grpc::ClientContext& context) {
+      return identities_->GetIdentity(&context, request, &response);
+    });
+    if (GetReason(status) == v1::REASON_IDENTITY_NOT_FOUND) {
+      return WithSubject(status, "identity " + name);
+    }
+    RETURN_IF_ERROR(status);
     ASSIGN_OR_RETURN(SigningIdentity identity, FromWire(response));
     if (identity.chain.empty()) {
       return Misbehaved("identity " + name + " has no certificate");

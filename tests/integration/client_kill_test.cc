@@ -19,7 +19,7 @@ namespace {
 
 class ClientKillTest : public ClientTest {
  protected:
-  ClientKillTest() : original_(UnsignedUniversal(size_t{2} << 20)) {
+  ClientKillTest() : original_(UnsignedUniversal(size_t{1} << 20)) {
     path_ = Write("tool", original_);
     const auto start = std::chrono::steady_clock::now();
     EXPECT_EQ(Codeseal(Arguments()).exit_code, 0);
@@ -79,7 +79,7 @@ TEST_F(ClientKillTest, AtEveryCallThatChangesAFile) {
 
 TEST_F(ClientKillTest, AtRandomTimes) {
   const char* wanted = std::getenv("CODESEAL_KILL_COUNT");
-  const int count = wanted == nullptr ? 40 : std::atoi(wanted);
+  const int count = wanted == nullptr ? 20 : std::atoi(wanted);
   std::vector<std::string> argv = Arguments();
   argv.insert(argv.begin(), CODESEAL_CLIENT);
   std::mt19937 random(20240229);
