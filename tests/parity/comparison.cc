@@ -11,6 +11,7 @@
 #include "codesign/base/mapped_file.h"
 #include "codesign/cms/apple_cms.h"
 #include "codesign/embedded_signature.h"
+#include "codesign/entitlements.h"
 #include "codesign/macho/universal_file.h"
 #include "codesign/requirement/default_designated.h"
 #include "codesign/requirement/requirement.h"
@@ -47,12 +48,16 @@ struct Learned {
   SigningOptions options;
   std::vector<Certificate> chain;  // empty for ad-hoc
   Bytes cms;                       // empty for ad-hoc
+  std::string identifier;
+  std::vector<DigestKind> digests;
   uint32_t page_size = 0;
   bool is_macos_26_page = false;  // a page that only macOS 26 writes
   bool is_before_macos_12 = false;
   bool has_explicit_requirements = false;
   bool has_explicit_team = false;
   bool has_explicit_runtime = false;
+  // Why this can't be Apple's codesign; empty when it can.
+  std::string foreign;
 };
 
 absl::StatusOr<std::vector<Certificate>> LearnChain(
@@ -77,7 +82,24 @@ Bytes DefaultRequirements(std::string_view identifier,
   return BuildRequirementSet(set);
 }
 
-absl::StatusOr<Learned> Learn(const MachO& mach_o) {
+// The file that special slot `slot` seals, among `candidates` beside `path`;
+// nullopt when there is none with that digest.
+std::optional<Bytes> FindSealedFile(
+    const CodeDirectory& directory, uint32_t slot, const fs::path& path,
+    std::initializer_list<const char*> candidates) {
+  if (!directory.SealsSpecialSlot(slot)) return std::nullopt;
+  for (const char* candidate : candidates) {
+    std::ifstream file(path.parent_path() / candidate, std::ios::binary);
+    if (!file) continue;
+    Bytes content =
+        ToBytes(std::string(std::istreambuf_iterator<char>(file), {}));
+    if (CheckSpecialSlot(directory, slot, content).ok()) return content;
+  }
+  return std::nullopt;
+}
+
+// `path` is where the code was found: its bundle's files are around it.
+absl::StatusOr<Learned> Learn(const MachO& mach_o, const fs::path& path) {
   if (!mach_o.signature_command().has_value()) {
     return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_VERIFY,
                      v1::REASON_NOT_SIGNED, "not signed at all");
@@ -94,11 +116,11 @@ absl::StatusOr<Learned> Learn(const MachO& mach_o) {
   learned.cms = ToBytes(signature.cms());
 
   const CodeDirectory& primary = signature.primary();
-  options.identifier = std::string(primary.identifier());
+  learned.identifier = std::string(primary.identifier());
   options.flags = primary.flags();
   if (learned.chain.empty()) *options.flags &= ~kAdHocFlag;
   for (const CodeDirectory& directory : signature.code_directories()) {
-    options.digests.push_back(directory.digest_kind());
+    learned.digests.push_back(directory.digest_kind());
   }
   const std::string team(primary.team_identifier());
   learned.has_explicit_team =
@@ -107,7 +129,7 @@ absl::StatusOr<Learned> Learn(const MachO& mach_o) {
 
   if (const auto blob = signature.Find(kRequirementsSlot)) {
     learned.has_explicit_requirements =
-        !Equal(*blob, DefaultRequirements(*options.identifier, learned.chain));
+        !Equal(*blob, DefaultRequirements(learned.identifier, learned.chain));
     if (learned.has_explicit_requirements) {
       options.requirements = ToBytes(*blob);
     }
@@ -122,6 +144,12 @@ absl::StatusOr<Learned> Learn(const MachO& mach_o) {
       options.constraints[slot] = ToBytes(*blob);
     }
   }
+  options.info_plist =
+      FindSealedFile(primary, kInfoPlistSlot, path,
+                     {"Info.plist", "../Info.plist", "Resources/Info.plist"});
+  options.code_resources = FindSealedFile(
+      primary, kCodeResourcesSlot, path,
+      {"_CodeSignature/CodeResources", "../_CodeSignature/CodeResources"});
   options.pre_encrypt_hashes = !primary.pre_encrypt_slots().empty();
 
   const uint32_t sdk = mach_o.version().has_value() ? mach_o.version()->sdk : 0;
@@ -140,6 +168,10 @@ absl::StatusOr<Learned> Learn(const MachO& mach_o) {
       mach_o.version().has_value() && primary.exec_segment().size == 0;
   learned.is_before_macos_12 =
       (has_entitlements && !has_der) || lacks_exec_segment;
+  if (!signature.Find(kCmsSlot).has_value()) {
+    learned.foreign =
+        "not made by Apple's codesign, which always writes a CMS slot";
+  }
   return learned;
 }
 
@@ -147,11 +179,12 @@ absl::StatusOr<Learned> Learn(const MachO& mach_o) {
 bool CanShareOptions(const Learned& a, const Learned& b) {
   const SigningOptions& x = a.options;
   const SigningOptions& y = b.options;
-  return x.identifier == y.identifier && x.flags == y.flags &&
-         x.digests == y.digests && x.team_identifier == y.team_identifier &&
+  return a.identifier == b.identifier && x.flags == y.flags &&
+         a.digests == b.digests && x.team_identifier == y.team_identifier &&
          x.requirements == y.requirements && x.entitlements == y.entitlements &&
          x.constraints == y.constraints &&
          x.runtime_version == y.runtime_version &&
+         x.info_plist == y.info_plist && x.code_resources == y.code_resources &&
          x.pre_encrypt_hashes == y.pre_encrypt_hashes &&
          a.chain.size() == b.chain.size() &&
          (a.chain.empty() ||
@@ -188,12 +221,20 @@ std::vector<std::string> InputNotes(const Learned& learned,
   notes.push_back(learned.chain.empty()
                       ? "ad-hoc"
                       : "certificate " + learned.chain.front().CommonName());
+  if (options.host_cpu == CpuType::kX86_64) notes.push_back("x86_64 host");
+  if (options.identifier.has_value()) {
+    notes.push_back("explicit identifier " + *options.identifier);
+  }
+  if (!options.digests.empty()) notes.push_back("explicit digests");
+  if (options.page_size.has_value()) notes.push_back("explicit page size");
   if (learned.has_explicit_requirements) {
     notes.push_back("explicit requirements");
   }
   if (learned.has_explicit_team) notes.push_back("explicit team identifier");
   if (learned.has_explicit_runtime) notes.push_back("explicit runtime version");
   if (options.entitlements.has_value()) notes.push_back("entitlements");
+  if (options.info_plist.has_value()) notes.push_back("Info.plist");
+  if (options.code_resources.has_value()) notes.push_back("CodeResources");
   if (options.pre_encrypt_hashes) notes.push_back("pre-encrypt hashes");
   if (options.reserved_cms_size != SigningOptions().reserved_cms_size) {
     notes.push_back(
@@ -291,39 +332,156 @@ std::string DescribeIndexOffset(uint64_t offset) {
                          (offset - 12) % 8 < 4 ? "slot" : "offset");
 }
 
+// Their CodeDirectory as it would be for the code as it is now: nullopt when
+// its digests fit.
+std::optional<Bytes> WithPresentPages(const CodeDirectory& directory,
+                                      const MachO& mach_o) {
+  if (directory.page_size() == 0) return std::nullopt;
+  Bytes present = ToBytes(directory.raw());
+  const size_t digest_size = DigestSize(directory.digest_kind());
+  const auto slots = static_cast<size_t>(directory.code_slots().data() -
+                                         directory.raw().data());
+  for (uint32_t i = 0; i < directory.code_slot_count(); ++i) {
+    const uint64_t at = uint64_t{i} * directory.page_size();
+    if (at >= mach_o.SigningLimit()) break;
+    const uint64_t size =
+        std::min<uint64_t>(directory.page_size(), mach_o.SigningLimit() - at);
+    const Bytes digest =
+        ComputeDigest(directory.digest_kind(),
+                      mach_o.raw().subspan(static_cast<size_t>(at),
+                                           static_cast<size_t>(size)));
+    std::copy(
+        digest.begin(), digest.end(),
+        present.begin() + static_cast<ptrdiff_t>(slots + i * digest_size));
+  }
+  if (Equal(present, directory.raw())) return std::nullopt;
+  return present;
+}
+
+// The entitlements in DER say the same, in the form of macOS 11.
+bool IsObsoleteDer(const EmbeddedSignature& theirs,
+                   const EmbeddedSignature& ours) {
+  const auto their_der = theirs.Find(kEntitlementsDerSlot);
+  const auto our_der = ours.Find(kEntitlementsDerSlot);
+  if (!their_der.has_value() || !our_der.has_value()) return false;
+  const auto their_value = ParseEntitlementsDer(*their_der);
+  const auto our_value = ParseEntitlementsDer(*our_der);
+  constexpr uint8_t kSet = 0x31;
+  return their_der->size() > kBlobHeaderSize &&
+         (*their_der)[kBlobHeaderSize] == kSet && their_value.ok() &&
+         our_value.ok() && *their_value == *our_value;
+}
+
+// Finds out why components differ, by undoing each known cause and comparing
+// again.
+class Explainer {
+ public:
+  Explainer(const MachO& their_mach_o, const EmbeddedSignature& theirs,
+            const EmbeddedSignature& ours, const std::string& foreign)
+      : their_mach_o_(their_mach_o),
+        theirs_(theirs),
+        ours_(ours),
+        foreign_(foreign),
+        obsolete_der_(IsObsoleteDer(theirs, ours)) {}
+
+  std::string OfBlob(uint32_t slot) const {
+    if (slot == kEntitlementsDerSlot && obsolete_der_) return kObsoleteDer;
+    return foreign_;
+  }
+
+  std::string OfCodeDirectory(const CodeDirectory& theirs,
+                              const CodeDirectory& ours) const {
+    if (const auto present = WithPresentPages(theirs, their_mach_o_)) {
+      if (Equal(*present, ours.raw())) {
+        return "the code was changed after it had been signed: it doesn't fit "
+               "its own page digests; nothing else differs";
+      }
+    }
+    if (obsolete_der_) {
+      Bytes changed = ToBytes(theirs.raw());
+      const ByteView digest = *theirs.SpecialSlotDigest(kEntitlementsDerSlot);
+      const ByteView our_digest = *ours.SpecialSlotDigest(kEntitlementsDerSlot);
+      std::copy(our_digest.begin(), our_digest.end(),
+                changed.begin() + (digest.data() - theirs.raw().data()));
+      if (Equal(changed, ours.raw())) return kObsoleteDer;
+    }
+    return foreign_;
+  }
+
+  // Same slots, and all that differs follows from the DER's size.
+  std::string OfIndex() const {
+    std::map<uint32_t, size_t> sizes;
+    for (const SuperBlob::Entry& entry : ours_.super_blob().entries()) {
+      sizes[entry.slot] = entry.blob.size();
+    }
+    if (obsolete_der_) {
+      sizes[kEntitlementsDerSlot] = theirs_.Find(kEntitlementsDerSlot)->size();
+      if (Equal(BuildSuperBlobIndex(kEmbeddedSignatureMagic, sizes),
+                IndexOf(theirs_.super_blob()))) {
+        return kObsoleteDer;
+      }
+    }
+    return foreign_;
+  }
+
+  std::string OfLayout() const { return foreign_; }
+
+ private:
+  static constexpr char kObsoleteDer[] =
+      "DER entitlements in the form of macOS 11, which says the same with sets";
+
+  const MachO& their_mach_o_;
+  const EmbeddedSignature& theirs_;
+  const EmbeddedSignature& ours_;
+  const std::string& foreign_;
+  const bool obsolete_der_;
+};
+
 absl::StatusOr<std::vector<Component>> CompareSlices(
-    const UniversalFile::Slice& theirs, const UniversalFile::Slice& ours) {
+    const UniversalFile::Slice& theirs, const UniversalFile::Slice& ours,
+    const std::string& foreign) {
   ASSIGN_OR_RETURN(const EmbeddedSignature their_signature,
                    EmbeddedSignature::Parse(theirs.mach_o.Signature()));
   ASSIGN_OR_RETURN(const EmbeddedSignature our_signature,
                    EmbeddedSignature::Parse(ours.mach_o.Signature()));
+  const Explainer explain(theirs.mach_o, their_signature, our_signature,
+                          foreign);
   std::vector<Component> components;
+  const auto add = [&](Component component, const std::string& reason) {
+    if (!component.identical) component.reason = reason;
+    components.push_back(std::move(component));
+  };
 
+  const auto covered = [](const MachO& mach_o) {
+    return mach_o.raw().first(static_cast<size_t>(mach_o.SigningLimit()));
+  };
   Component layout = CompareBytes(
-      "layout",
-      theirs.mach_o.raw().first(
-          static_cast<size_t>(theirs.mach_o.SigningLimit())),
-      ours.mach_o.raw().first(static_cast<size_t>(ours.mach_o.SigningLimit())),
+      "layout", covered(theirs.mach_o), covered(ours.mach_o),
       [&](uint64_t at) { return DescribeSliceOffset(theirs.mach_o, at); });
   if (layout.identical && theirs.offset != ours.offset) {
     layout.identical = false;
-    layout.field = absl::StrFormat("slice offset: %d theirs, %d ours",
-                                   theirs.offset, ours.offset);
+    layout.field = "the slice's place in the file";
+    layout.values =
+        absl::StrFormat("%d theirs, %d ours", theirs.offset, ours.offset);
   }
-  components.push_back(layout);
+  add(layout, explain.OfLayout());
 
-  const auto describe = [](const CodeDirectory& directory) {
-    return [&directory](uint64_t at) { return directory.DescribeOffset(at); };
-  };
   const auto their_directories = their_signature.code_directories();
   const auto our_directories = our_signature.code_directories();
-  for (size_t i = 0;
-       i < std::min(their_directories.size(), our_directories.size()); ++i) {
-    components.push_back(CompareBytes(
-        "CodeDirectory " +
-            std::string(DigestName(their_directories[i].digest_kind())),
-        their_directories[i].raw(), our_directories[i].raw(),
-        describe(their_directories[i])));
+  for (size_t i = 0; i < their_directories.size(); ++i) {
+    const CodeDirectory& their_one = their_directories[i];
+    const std::string name =
+        "CodeDirectory " + std::string(DigestName(their_one.digest_kind()));
+    if (i >= our_directories.size()) {
+      Component missing;
+      missing.name = name;
+      missing.field = "missing in ours";
+      add(missing, foreign);
+      continue;
+    }
+    add(CompareBytes(name, their_one.raw(), our_directories[i].raw(),
+                     [&](uint64_t at) { return their_one.DescribeOffset(at); }),
+        explain.OfCodeDirectory(their_one, our_directories[i]));
   }
   for (const uint32_t slot :
        {kRequirementsSlot, kEntitlementsSlot, kEntitlementsDerSlot,
@@ -332,11 +490,11 @@ absl::StatusOr<std::vector<Component>> CompareSlices(
     const auto their_blob = their_signature.Find(slot);
     const auto our_blob = our_signature.Find(slot);
     if (!their_blob.has_value() && !our_blob.has_value()) continue;
-    components.push_back(CompareBlobs(slot, their_blob, our_blob));
+    add(CompareBlobs(slot, their_blob, our_blob), explain.OfBlob(slot));
   }
-  components.push_back(
-      CompareBytes("SuperBlob index", IndexOf(their_signature.super_blob()),
-                   IndexOf(our_signature.super_blob()), DescribeIndexOffset));
+  add(CompareBytes("SuperBlob index", IndexOf(their_signature.super_blob()),
+                   IndexOf(our_signature.super_blob()), DescribeIndexOffset),
+      explain.OfIndex());
   return components;
 }
 
@@ -358,35 +516,34 @@ Bytes WithLeftoverBytes(const UniversalFile& theirs, ByteView ours) {
   return file;
 }
 
-bool AllIdentical(const FileComparison& comparison) {
+bool HoldsForAllComponents(const FileComparison& comparison,
+                           bool (*holds)(const Component&)) {
   for (const SliceComparison& slice : comparison.slices) {
     for (const Component& component : slice.components) {
-      if (!component.identical) return false;
+      if (!holds(component)) return false;
     }
   }
   return true;
+}
+
+bool IsIdentical(const Component& component) { return component.identical; }
+
+bool IsExplained(const Component& component) {
+  return component.identical || !component.reason.empty();
 }
 
 void CompareWholeFile(const UniversalFile& theirs, ByteView ours,
                       FileComparison& comparison) {
   comparison.whole_file_identical = Equal(theirs.raw(), ours);
   if (*comparison.whole_file_identical) return;
-  const Bytes with_leftovers = WithLeftoverBytes(theirs, ours);
-  const ByteView a = theirs.raw();
-  const auto at = static_cast<uint64_t>(
-      std::mismatch(a.begin(), a.end(), ours.begin(), ours.end()).first -
-      a.begin());
-  if (Equal(a, with_leftovers)) {
-    comparison.whole_file_reason = absl::StrFormat(
-        "leftover bytes: an earlier, longer signature shows behind this one, "
-        "from byte %d; nothing else differs",
-        at);
-  } else if (!AllIdentical(comparison)) {
-    comparison.whole_file_reason =
-        absl::StrFormat("components differ; first at byte %d of the file", at);
-  } else {
-    comparison.whole_file_reason =
-        absl::StrFormat("unexplained, first at byte %d", at);
+  if (HoldsForAllComponents(comparison, IsIdentical)) {
+    if (Equal(theirs.raw(), WithLeftoverBytes(theirs, ours))) {
+      comparison.whole_file_reason =
+          "leftover bytes: an earlier, longer signature shows behind this one; "
+          "nothing else differs";
+    }
+  } else if (HoldsForAllComponents(comparison, IsExplained)) {
+    comparison.whole_file_reason = "components differ, for the reasons above";
   }
 }
 
@@ -397,13 +554,41 @@ absl::StatusOr<SigningPlan> Plan(const std::string& path,
   return SigningPlan::Create(std::move(file), options, chain);
 }
 
-// Plans `stripped`, with another signature size when that is what fits.
+// Plans `stripped` with what codesign chooses by itself; then with what it must
+// have been told, where that is not what is in the signature.
 absl::StatusOr<SigningPlan> PlanLikeApple(const std::string& stripped,
                                           const UniversalFile& theirs,
-                                          SigningOptions& options,
-                                          std::span<const Certificate> chain) {
-  ASSIGN_OR_RETURN(SigningPlan plan, Plan(stripped, options, chain));
-  // The same difference in each slice is the difference of --signature-size.
+                                          const std::vector<Learned>& learned,
+                                          SigningOptions& options) {
+  const Learned& first = learned.front();
+  ASSIGN_OR_RETURN(SigningPlan plan, Plan(stripped, options, first.chain));
+  if (plan.identifier() != first.identifier) {
+    // The name may be that of another machine's native slice.
+    options.host_cpu = CpuType::kX86_64;
+    ASSIGN_OR_RETURN(plan, Plan(stripped, options, first.chain));
+  }
+  bool again = false;
+  if (plan.identifier() != first.identifier) {
+    options.host_cpu = CpuType::kArm64;
+    options.identifier = first.identifier;
+    again = true;
+  }
+  if (plan.slices()[0].digests != first.digests) {
+    options.digests = first.digests;
+    again = true;
+  }
+  for (size_t i = 0; i < learned.size(); ++i) {
+    ASSIGN_OR_RETURN(
+        const CodeDirectory directory,
+        CodeDirectory::Parse(plan.slices()[i].code_directories[0]));
+    if (directory.page_size() != learned[i].page_size) {
+      options.page_size = learned[i].page_size;
+      again = true;
+    }
+  }
+  if (again) {
+    ASSIGN_OR_RETURN(plan, Plan(stripped, options, first.chain));
+  }
   const int64_t difference =
       int64_t{theirs.slices()[0].mach_o.signature_command()->data_size} -
       static_cast<int64_t>(plan.reserved_size(0));
@@ -411,7 +596,7 @@ absl::StatusOr<SigningPlan> PlanLikeApple(const std::string& stripped,
   const int64_t size = int64_t{options.reserved_cms_size} + difference;
   if (size <= 0 || size > INT32_MAX) return plan;
   options.reserved_cms_size = static_cast<uint32_t>(size);
-  return Plan(stripped, options, chain);
+  return Plan(stripped, options, first.chain);
 }
 
 absl::Status WriteFile(const std::string& path, ByteView bytes) {
@@ -436,9 +621,8 @@ absl::Status CompareTogether(const UniversalFile& theirs,
     options.force_library_entitlements |=
         each.options.force_library_entitlements;
   }
-  const std::vector<Certificate>& chain = learned.front().chain;
   ASSIGN_OR_RETURN(const SigningPlan plan,
-                   PlanLikeApple(copy, theirs, options, chain));
+                   PlanLikeApple(copy, theirs, learned, options));
   std::vector<Bytes> cms;
   for (const Learned& each : learned) cms.push_back(each.cms);
   RETURN_IF_ERROR(plan.WriteSigned(copy, cms));
@@ -451,57 +635,69 @@ absl::Status CompareTogether(const UniversalFile& theirs,
     slice.architecture = theirs.slices()[i].architecture.Name();
     slice.inputs = InputNotes(learned[i], options);
     ASSIGN_OR_RETURN(slice.components,
-                     CompareSlices(theirs.slices()[i], ours.slices()[i]));
+                     CompareSlices(theirs.slices()[i], ours.slices()[i],
+                                   learned[i].foreign));
     comparison.slices.push_back(std::move(slice));
   }
   CompareWholeFile(theirs, written.bytes(), comparison);
   return absl::OkStatus();
 }
 
-// Each slice as a thin file, when they were not signed by one run.
-absl::Status CompareApart(const UniversalFile& theirs,
-                          FileComparison& comparison) {
-  const ScratchFolder scratch;
-  for (const UniversalFile::Slice& slice : theirs.slices()) {
-    const std::string thin = scratch.File(fs::path(comparison.path).filename());
-    RETURN_IF_ERROR(WriteFile(thin, slice.mach_o.raw()));
-    ASSIGN_OR_RETURN(const FileComparison one, CompareWithApple(thin));
-    comparison.slices.push_back(one.slices.front());
-  }
-  comparison.whole_file_reason =
-      "the slices were signed with different options, each was compared alone";
-  return absl::OkStatus();
-}
-
 }  // namespace
 
-bool FileComparison::IsExplained() const {
-  return AllIdentical(*this) &&
-         (whole_file_identical.value_or(false) ||
-          (!whole_file_reason.empty() &&
-           whole_file_reason.find("unexplained") == std::string::npos));
+bool FileComparison::IsIdentical() const {
+  return whole_file_identical.value_or(false) &&
+         HoldsForAllComponents(*this, parity::IsIdentical);
 }
 
-absl::StatusOr<FileComparison> CompareWithApple(const std::string& path) {
+bool FileComparison::IsExplained() const {
+  return (whole_file_identical.value_or(false) || !whole_file_reason.empty()) &&
+         HoldsForAllComponents(*this, parity::IsExplained);
+}
+
+namespace {
+
+// `found_at` is where the code and its bundle lie; `path` has the bytes.
+absl::StatusOr<FileComparison> Compare(const std::string& path,
+                                       const std::string& found_at) {
   ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
   ASSIGN_OR_RETURN(const UniversalFile theirs,
                    UniversalFile::Parse(file.bytes()));
   FileComparison comparison;
-  comparison.path = path;
+  comparison.path = found_at;
   comparison.format = theirs.Format();
   std::vector<Learned> learned;
   bool together = true;
   for (const UniversalFile::Slice& slice : theirs.slices()) {
-    absl::StatusOr<Learned> each = Learn(slice.mach_o);
+    absl::StatusOr<Learned> each = Learn(slice.mach_o, found_at);
     if (!each.ok()) {
       return WithSubject(each.status(), slice.architecture.Name());
     }
     learned.push_back(*std::move(each));
     together &= CanShareOptions(learned.front(), learned.back());
   }
-  RETURN_IF_ERROR(together ? CompareTogether(theirs, learned, comparison)
-                           : CompareApart(theirs, comparison));
+  if (together) {
+    RETURN_IF_ERROR(CompareTogether(theirs, learned, comparison));
+    return comparison;
+  }
+
+  // Not signed by one run: each slice as a thin file.
+  const ScratchFolder scratch;
+  for (const UniversalFile::Slice& slice : theirs.slices()) {
+    const std::string thin = scratch.File(fs::path(found_at).filename());
+    RETURN_IF_ERROR(WriteFile(thin, slice.mach_o.raw()));
+    ASSIGN_OR_RETURN(const FileComparison one, Compare(thin, found_at));
+    comparison.slices.push_back(one.slices.front());
+  }
+  comparison.whole_file_reason =
+      "the slices were signed with different options, each was compared alone";
   return comparison;
+}
+
+}  // namespace
+
+absl::StatusOr<FileComparison> CompareWithApple(const std::string& path) {
+  return Compare(path, path);
 }
 
 std::string FormatText(const FileComparison& comparison) {
@@ -520,15 +716,20 @@ std::string FormatText(const FileComparison& comparison) {
                   ? "identical"
                   : absl::StrFormat("differs at %d: %s (%s)", component.offset,
                                     component.field, component.values);
+      if (!component.reason.empty()) text += ": " + component.reason;
       text += "\n";
     }
   }
   text += "  whole file: ";
-  text += comparison.whole_file_identical.value_or(false)
-              ? "identical"
-              : (comparison.whole_file_identical.has_value() ? "differs: "
-                                                             : "not made: ") +
-                    comparison.whole_file_reason;
+  if (comparison.whole_file_identical.value_or(false)) {
+    text += "identical";
+  } else {
+    text +=
+        comparison.whole_file_identical.has_value() ? "differs" : "not made";
+    text += comparison.whole_file_reason.empty()
+                ? ", unexplained"
+                : ": " + comparison.whole_file_reason;
+  }
   return text + "\n";
 }
 
@@ -543,6 +744,7 @@ std::string FormatJson(const FileComparison& comparison) {
         each["offset"] = component.offset;
         each["field"] = component.field;
         each["values"] = component.values;
+        if (!component.reason.empty()) each["reason"] = component.reason;
       }
       components.push_back(each);
     }

@@ -22,6 +22,7 @@ struct Component {
   uint64_t offset = 0;  // of the first difference, in the component
   std::string field;    // what is there: "execSegLimit", "__LINKEDIT vmsize"
   std::string values;   // theirs and ours, hexadecimal
+  std::string reason;   // why it differs: checked, never guessed; or empty
 };
 
 struct SliceComparison {
@@ -39,11 +40,10 @@ struct FileComparison {
   // With the original CMS put back: whether the file is the same to the byte;
   // nullopt when there is no such file, as `whole_file_reason` tells.
   std::optional<bool> whole_file_identical;
-  std::string whole_file_reason;  // checked, never guessed; empty if identical
+  std::string whole_file_reason;  // checked, never guessed; or empty
 
-  // Every component and the whole file, or a whole file that differs for a
-  // reason that was checked while every component is identical.
-  bool IsExplained() const;
+  bool IsIdentical() const;  // every component and the whole file
+  bool IsExplained() const;  // what differs has a reason
 };
 
 // Errors: those of reading the file and of SigningPlan; REASON_NOT_SIGNED when
