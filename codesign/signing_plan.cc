@@ -73,10 +73,10 @@ uint64_t LinkeditAlignment(const MachO& mach_o, CodesignGeneration generation) {
     return kLinkeditAlignment;
   }
   switch (mach_o.architecture().cpu_type) {
-    case CpuType::kArm:
     case CpuType::kArm64:
     case CpuType::kArm64_32:
       return kLargePage;
+    case CpuType::kArm:
     case CpuType::kI386:
     case CpuType::kX86_64:
     case CpuType::kPpc:
@@ -100,9 +100,11 @@ std::vector<uint32_t> SliceAlignments(const UniversalFile& universal,
 }
 
 // Whether systems that the code runs on may know SHA-1 only.
-// Spec: Security, signerutils and SecCodeSigner, "digest agility" limits.
-bool NeedsSha1(const MachO& mach_o) {
-  if (!mach_o.version().has_value()) return false;
+// Spec: Security, machorep.cpp, MachORep::prepareForSigning, before and in
+//       macOS 26.
+bool NeedsSha1(const MachO& mach_o, CodesignGeneration generation) {
+  const bool is_newest = generation == CodesignGeneration::kMacOs26;
+  if (!mach_o.version().has_value()) return !is_newest;
   const uint32_t minimum = mach_o.version()->minimum_os;
   switch (mach_o.version()->platform) {
     case Platform::kMacOs:
@@ -111,9 +113,21 @@ bool NeedsSha1(const MachO& mach_o) {
     case Platform::kTvOs:
       return minimum < 0x0b0000;  // 11.0
     case Platform::kWatchOs:
-      return minimum < 0x0c0000;  // 12.0
+      return !is_newest || minimum < 0x0c0000;  // 12.0
   }
   return false;
+}
+
+// Only macOS 26 looks further than the slice of the machine that signs.
+bool NeedsSha1(const UniversalFile& universal, const SigningOptions& options) {
+  if (options.generation != CodesignGeneration::kMacOs26) {
+    return NeedsSha1(universal.NativeSlice(options.host_cpu).mach_o,
+                     options.generation);
+  }
+  const auto slices = universal.slices();
+  return std::any_of(slices.begin(), slices.end(), [&](const auto& slice) {
+    return NeedsSha1(slice.mach_o, options.generation);
+  });
 }
 
 absl::Status CheckTeamIdentifier(std::string_view team) {
@@ -122,8 +136,7 @@ absl::Status CheckTeamIdentifier(std::string_view team) {
         return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
                (c >= 'a' && c <= 'z');
       });
-  if (team.empty() || team.size() > kMaxTeamIdentifierSize ||
-      !is_alphanumeric) {
+  if (team.size() > kMaxTeamIdentifierSize || !is_alphanumeric) {
     return BadOption(
         v1::REASON_BAD_TEAM_IDENTIFIER,
         absl::StrFormat("\"%s\" is not a team identifier: 1 to %d "
@@ -228,7 +241,9 @@ class Chooser {
 
   absl::Status ChooseTeamIdentifier(Choices& choices) const {
     if (options_.team_identifier.has_value()) {
-      RETURN_IF_ERROR(CheckTeamIdentifier(*options_.team_identifier));
+      if (!options_.team_identifier->empty()) {
+        RETURN_IF_ERROR(CheckTeamIdentifier(*options_.team_identifier));
+      }
       choices.team_identifier = *options_.team_identifier;
     } else if (const EmbeddedSignature* old =
                    Preserved(kPreserveTeamIdentifier)) {
@@ -270,10 +285,7 @@ class Chooser {
         digests.push_back(directory.digest_kind());
       }
     } else {
-      const auto slices = universal_.slices();
-      if (std::any_of(slices.begin(), slices.end(), [](const auto& slice) {
-            return NeedsSha1(slice.mach_o);
-          })) {
+      if (NeedsSha1(universal_, options_)) {
         digests.push_back(DigestKind::kSha1);
       }
       digests.push_back(DigestKind::kSha256);
@@ -441,8 +453,7 @@ class SlicePlanner {
     const MachO::Segment* text = mach_o_.FindSegment("__TEXT");
     const bool is_wanted =
         mach_o_.version().has_value() &&
-        (options_.generation != CodesignGeneration::kBeforeMacOs12 ||
-         mach_o_.version()->platform != Platform::kMacOs);
+        options_.generation != CodesignGeneration::kBeforeMacOs12;
     if (text != nullptr && is_wanted) {
       exec.offset = text->file_offset;
       exec.size = text->file_size;

@@ -46,9 +46,9 @@ enum PreserveMetadata : uint32_t {
 // Whose bytes to write: Apple's codesign has changed what it puts into a
 // signature. Measured on real files.
 enum class CodesignGeneration {
-  kBeforeMacOs12,  // 4 KiB pages; no DER entitlements; __LINKEDIT rounded to
-                   // the CPU's page; no executable segment for macOS code
-  kMacOs12,        // 4 KiB pages
+  kBeforeMacOs12,  // 4 KiB pages; no DER entitlements; no executable segment;
+                   // __LINKEDIT and slices aligned to the CPU's page
+  kMacOs12,        // 4 KiB pages; SHA-1, too, for code of unknown platform
   kMacOs26,        // 16 KiB pages for arm64
 };
 
@@ -57,7 +57,7 @@ enum class CodesignGeneration {
 struct SigningOptions {
   std::optional<std::string> identifier;
   std::string identifier_prefix;
-  std::optional<std::string> team_identifier;
+  std::optional<std::string> team_identifier;  // "" for none
   std::optional<uint32_t> flags;
   std::optional<Bytes> entitlements;  // plist bytes as given, or a whole blob
   // A requirement set blob (fade0c01). The default designated requirement is

@@ -12,6 +12,7 @@
 #include "codesign/cms/apple_cms.h"
 #include "codesign/embedded_signature.h"
 #include "codesign/entitlements.h"
+#include "codesign/macho/layout.h"
 #include "codesign/macho/universal_file.h"
 #include "codesign/requirement/default_designated.h"
 #include "codesign/requirement/requirement.h"
@@ -63,12 +64,7 @@ struct Learned {
 absl::StatusOr<std::vector<Certificate>> LearnChain(
     const EmbeddedSignature& signature) {
   if (signature.cms().empty()) return std::vector<Certificate>();
-  std::vector<CodeDirectoryBlob> blobs;
-  for (const CodeDirectory& directory : signature.code_directories()) {
-    blobs.push_back({directory.digest_kind(), directory.raw()});
-  }
-  ASSIGN_OR_RETURN(const CmsSignature cms,
-                   VerifyAppleCms(signature.cms(), DescribeContent(blobs)));
+  ASSIGN_OR_RETURN(const CmsSignature cms, ParseAppleCms(signature.cms()));
   return BuildChain(cms.signer, cms.certificates);
 }
 
@@ -166,8 +162,12 @@ absl::StatusOr<Learned> Learn(const MachO& mach_o, const fs::path& path) {
   const bool has_der = signature.Find(kEntitlementsDerSlot).has_value();
   const bool lacks_exec_segment =
       mach_o.version().has_value() && primary.exec_segment().size == 0;
-  learned.is_before_macos_12 =
-      (has_entitlements && !has_der) || lacks_exec_segment;
+  // Only the allocator before macOS 12 rounded to 4 KiB.
+  const MachO::Segment* linkedit = mach_o.FindSegment("__LINKEDIT");
+  const bool has_small_linkedit =
+      linkedit != nullptr && linkedit->vm_size % kLinkeditAlignment != 0;
+  learned.is_before_macos_12 = (has_entitlements && !has_der) ||
+                               lacks_exec_segment || has_small_linkedit;
   if (!signature.Find(kCmsSlot).has_value()) {
     learned.foreign =
         "not made by Apple's codesign, which always writes a CMS slot";

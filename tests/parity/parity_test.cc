@@ -33,9 +33,11 @@ TEST_P(IdenticalTest, EveryByteIsApples) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Corpus, IdenticalTest,
-                         ::testing::Values("D11", "D12", "D15", "D17", "D18",
-                                           "D21", "D23", "D24", "D25", "D26",
-                                           "D32", "D37"),
+                         ::testing::Values("D11", "D12", "D14", "D15", "D17",
+                                           "D18", "D21", "D23", "D24", "D25",
+                                           "D26", "D27", "D30", "D31", "D32",
+                                           "D37", "D38", "D40", "D43", "D44",
+                                           "D46"),
                          Name);
 
 // Code whose bytes can't come out the same, and why.
@@ -60,7 +62,10 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Explained{"D13", "in the form of macOS 11"},
                       Explained{"D16", "not made by Apple's codesign"},
                       Explained{"D20", "signed with different options"},
-                      Explained{"D33", "changed after it had been signed"}),
+                      Explained{"D33", "changed after it had been signed"},
+                      Explained{"D39", "leftover bytes"},
+                      Explained{"D41", "leftover bytes"},
+                      Explained{"D42", "leftover bytes"}),
     [](const auto& each) { return std::string(each.param.id); });
 
 // What codesign called these when nobody gave it a name, on that machine.

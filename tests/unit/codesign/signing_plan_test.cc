@@ -351,6 +351,14 @@ TEST_F(SigningPlanTest, OldSystemsGetBothDigests) {
     EXPECT_EQ(plan->slices()[0].digests.size(), each.digest_count)
         << static_cast<int>(each.platform) << " " << each.minimum_os;
   }
+  // Code of unknown platform: a matter of generation.
+  MachODescription unknown = Tool();
+  unknown.build_version.reset();
+  SigningOptions options;
+  const std::string unknown_path = Write("tool", BuildMachO(unknown));
+  EXPECT_EQ(Plan(unknown_path, options)->slices()[0].digests.size(), 1u);
+  options.generation = CodesignGeneration::kMacOs12;
+  EXPECT_EQ(Plan(unknown_path, options)->slices()[0].digests.size(), 2u);
   // One old slice is enough for all.
   MachODescription old = Tool();
   old.architecture = kX86_64;
@@ -360,6 +368,7 @@ TEST_F(SigningPlanTest, OldSystemsGetBothDigests) {
                                                {kArm64, BuildMachO(Tool())}}}));
   const auto plan = Plan(path);
   ASSERT_THAT(plan, IsOk());
+  EXPECT_EQ(Plan(path, options)->slices()[1].digests.size(), 1u);
   EXPECT_THAT(plan->slices()[1].digests,
               ElementsAre(DigestKind::kSha1, DigestKind::kSha256));
   ASSERT_THAT(plan->WriteSigned(path, {}), IsOk());
