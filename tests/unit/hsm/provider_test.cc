@@ -20,8 +20,9 @@ using ::codeseal::testing::SoftwareKey;
 
 using UniqueCms = OpenSslPtr<CMS_ContentInfo, CMS_ContentInfo_free>;
 
-UniqueBio TextBio(const std::string& text) {
-  return UniqueBio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
+// Borrows `text`.
+UniqueBio TextBio(const char* text) {
+  return UniqueBio(BIO_new_mem_buf(text, -1));
 }
 
 // A self-signed certificate whose only signer is the key itself.
