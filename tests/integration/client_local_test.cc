@@ -121,6 +121,59 @@ TEST_F(ClientLocalTest, NotAMachO) {
   EXPECT_EQ(Read("text"), ToBytes(AsBytes("#!/bin/sh\necho hello\n")));
 }
 
+TEST_F(ClientLocalTest, NoRoomForTheLoadCommand) {
+  MachODescription tight;
+  tight.header_room = 8;
+  const Bytes original = BuildMachO(tight);
+  const std::string path = Write("tight", original);
+  const SubprocessResult sign = Codeseal({"sign", "-s", "-", path});
+  EXPECT_EQ(sign.exit_code, 1);
+  EXPECT_THAT(sign.err, Explains(path + " (arm64)", "16 bytes", "-headerpad"));
+  EXPECT_EQ(Read("tight"), original);
+}
+
+TEST_F(ClientLocalTest, UnsignedCodeIsCalledSo) {
+  const std::string path = Write("tool", UnsignedUniversal());
+  const SubprocessResult verify = Codeseal({"verify", path});
+  EXPECT_EQ(verify.exit_code, 1);
+  EXPECT_THAT(verify.err,
+              HasSubstr(path + ": code object is not signed at all\n"));
+  for (const char* command : {"show", "strip"}) {
+    const SubprocessResult result = Codeseal({command, path});
+    EXPECT_EQ(result.exit_code, 1);
+    EXPECT_THAT(result.err, Explains(path, "not signed", "sign it first"));
+  }
+}
+
+TEST_F(ClientLocalTest, ShowGivesEachPartToThePipe) {
+  const std::string path = Write("tool", UnsignedUniversal());
+  const std::string entitlements =
+      Write("e.plist",
+            AsBytes("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+                    "<plist version=\"1.0\"><dict>"
+                    "<key>com.example.allowed</key><true/></dict></plist>\n"));
+  ASSERT_EQ(Codeseal({"sign", "-s", "-", "-i", "com.example.tool",
+                      "--entitlements", entitlements, path})
+                .exit_code,
+            0);
+  EXPECT_EQ(Codeseal({"show", "--entitlements", "-", path}).out,
+            "[Dict]\n\t[Key] com.example.allowed\n\t[Value]\n"
+            "\t\t[Bool] true\n");
+  EXPECT_THAT(Codeseal({"show", "--xml", "--entitlements", "-", path}).out,
+              HasSubstr("<key>com.example.allowed</key><true/>"));
+  EXPECT_TRUE(Codeseal({"show", "-r", "-", path})
+                  .out.starts_with("# designated => cdhash H\""));
+  const nlohmann::json json = nlohmann::json::parse(
+      Codeseal({"show", "--json", "-a", "all", path}).out);
+  const nlohmann::json& slices = json["results"].at(0)["slices"];
+  ASSERT_EQ(slices.size(), 2u);
+  EXPECT_EQ(slices[0]["architecture"], "x86_64");
+  EXPECT_EQ(slices[1]["entitlements"]["com.example.allowed"], true);
+  const SubprocessResult ppc = Codeseal({"show", "-a", "ppc", path});
+  EXPECT_EQ(ppc.exit_code, 2);
+  EXPECT_THAT(ppc.err, Explains(path, "no slice ppc", ""));
+}
+
 TEST_F(ClientLocalTest, MissingFile) {
   const std::string path = folder_.Path("missing");
   for (const char* command : {"verify", "show", "strip"}) {
