@@ -7,6 +7,8 @@
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
+#include <chrono>
+#include <future>
 #include <map>
 #include <mutex>
 #include <set>
@@ -63,6 +65,7 @@ class ScriptedServer : public v1::SigningService::Service,
   int break_streams = 0;  // end that many streams after one answer
   std::map<std::string, std::vector<v1::Status>> item_errors;  // by path
   bool answer = true;
+  std::chrono::milliseconds patience{0};  // before a full window is answered
   bool stranger = false;  // answer for a request that nobody made
 
   // What was seen.
@@ -70,6 +73,7 @@ class ScriptedServer : public v1::SigningService::Service,
   std::vector<std::string> identities;
   size_t chunk_count = 0;
   size_t most_unanswered = 0;
+  bool window_was_passed = false;
   int stream_count = 0;
 
  private:
@@ -88,13 +92,18 @@ class ScriptedServer : public v1::SigningService::Service,
     std::vector<v1::SignRequest> held;
     std::string chunks;
     bool closed = false;
-    while (!closed && stream->Read(&message)) {
+    const auto read = [&] { return stream->Read(&message); };
+    std::future<bool> next = std::async(std::launch::async, read);
+    while (!closed && next.get()) {
       if (message.has_item()) {
         held.push_back(message.item());
       } else if (message.has_chunk()) {
         ++chunk_count;
         chunks += message.chunk().data();
-        if (chunks.size() < message.chunk().total_size()) continue;
+        if (chunks.size() < message.chunk().total_size()) {
+          next = std::async(std::launch::async, read);
+          continue;
+        }
         held.emplace_back();
         if (!held.back().ParseFromString(chunks) ||
             held.back().request_id() != message.chunk().request_id()) {
@@ -104,9 +113,16 @@ class ScriptedServer : public v1::SigningService::Service,
       } else {
         closed = message.has_close();
       }
+      if (!closed) next = std::async(std::launch::async, read);
       most_unanswered = std::max(most_unanswered, held.size());
       // Answers come late and backwards: when the window is full, at the end.
       if (held.size() < window && !closed) continue;
+      // A client that ignores the window has time to show it.
+      if (patience > std::chrono::milliseconds(0) && !closed &&
+          next.wait_for(patience) == std::future_status::ready &&
+          message.has_item()) {
+        window_was_passed = true;
+      }
       while (!held.empty()) {
         Answer(held.back(), stream);
         held.pop_back();
@@ -195,6 +211,14 @@ TEST_F(RemoteSignerTest, ManySlicesGoInOneStreamWithinTheServersWindow) {
   EXPECT_EQ(server_.identities, std::vector<std::string>{"release/2026a"});
   EXPECT_EQ(server_.most_unanswered, 4u);
   EXPECT_EQ(progress_.back(), (std::pair<size_t, size_t>{50, 50}));
+}
+
+TEST_F(RemoteSignerTest, NothingIsSentBeyondTheWindow) {
+  for (uint8_t i = 0; i < 8; ++i) AddSlice("f" + std::to_string(i), {i});
+  server_.window = 2;
+  server_.patience = std::chrono::milliseconds(30);
+  for (const auto& result : Sign()) EXPECT_THAT(result, IsOk());
+  EXPECT_FALSE(server_.window_was_passed);
 }
 
 TEST_F(RemoteSignerTest, EveryBoundBlobTravelsInItsField) {
