@@ -56,9 +56,9 @@ void ComputeFileDigests(std::span<FileDigests> files, size_t thread_count) {
     }
   }
   // Large files first: a last one would leave the other threads idle.
-  std::stable_sort(
-      works.begin(), works.end(),
-      [](const Work& a, const Work& b) { return a.file->size > b.file->size; });
+  std::sort(works.begin(), works.end(), [](const Work& a, const Work& b) {
+    return a.file->size > b.file->size;
+  });
   ParallelFor(works.size(), [&](size_t i) { Do(works[i]); }, thread_count);
   for (Work& work : works) {
     work.file->status.Update(work.status);

@@ -192,6 +192,7 @@ struct ResourceMatcher::Pattern {
   Pattern(const Pattern&) = delete;  // regex_t cannot be copied
   Pattern& operator=(const Pattern&) = delete;
 
+  std::string text;
   regex_t regex{};
   bool is_compiled = false;
   ResourceRule rule;
@@ -202,6 +203,7 @@ absl::StatusOr<ResourceMatcher> ResourceMatcher::Create(
   auto patterns = std::make_shared<Patterns>();
   for (const auto& [text, value] : rules) {
     auto pattern = std::make_unique<Pattern>();
+    pattern->text = text;
     ASSIGN_OR_RETURN(pattern->rule, ToRule(text, value));
     RETURN_IF_ERROR(CheckPatternIsTame(text));
     if (regcomp(&pattern->regex, text.c_str(), REG_EXTENDED | REG_NOSUB) != 0) {
@@ -210,10 +212,12 @@ absl::StatusOr<ResourceMatcher> ResourceMatcher::Create(
     pattern->is_compiled = true;
     patterns->push_back(std::move(pattern));
   }
-  std::stable_sort(patterns->begin(), patterns->end(),
-                   [](const auto& a, const auto& b) {
-                     return a->rule.weight > b->rule.weight;
-                   });
+  std::sort(patterns->begin(), patterns->end(),
+            [](const auto& a, const auto& b) {
+              return a->rule.weight != b->rule.weight
+                         ? a->rule.weight > b->rule.weight
+                         : PlistKeyLess()(a->text, b->text);
+            });
   ResourceMatcher matcher;
   matcher.patterns_ = std::move(patterns);
   return matcher.WithExcludedPaths(excluded_paths);

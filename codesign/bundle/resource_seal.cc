@@ -382,10 +382,10 @@ class Comparer {
         Add(ResourceChange::kMissing, path);
       }
     }
-    std::stable_sort(problems_.begin(), problems_.end(),
-                     [](const auto& a, const auto& b) {
-                       return PlistKeyLess()(a.path, b.path);
-                     });
+    std::sort(problems_.begin(), problems_.end(),
+              [](const auto& a, const auto& b) {
+                return PlistKeyLess()(a.path, b.path);
+              });
     return std::move(problems_);
   }
 
