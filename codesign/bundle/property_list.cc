@@ -100,6 +100,55 @@ class BinaryPlistLimits {
     return value;
   }
 
+  // Of object `index` < objects_.size(); inside the file.
+  absl::StatusOr<uint64_t> Offset(uint64_t index) const {
+    const uint64_t entry = table_offset_ + index * offset_size_;
+    const uint64_t offset = Integer(entry, offset_size_);
+    if (offset < kHeaderSize || offset >= table_offset_) {
+      return BadPlist(entry, "an object lies outside the file");
+    }
+    return offset;
+  }
+
+  // The count in the marker at `at`, or in the integer behind it; moves `at`
+  // behind both.
+  absl::StatusOr<uint64_t> Count(uint64_t& at) const {
+    const uint64_t start = at;
+    const uint64_t end = table_offset_;
+    const uint64_t count = bytes_[at++] & 0xf;
+    if (count != 0xf) return count;
+    if (at >= end || bytes_[at] >> 4 != 1) {
+      return BadPlist(start, "a count is no integer");
+    }
+    const size_t size = size_t{1} << (bytes_[at] & 0xf);
+    if (size > 8 || size > end - at - 1) {
+      return BadPlist(start, "a count does not fit");
+    }
+    at += 1 + size;
+    return Integer(at - size, size);
+  }
+
+  static bool IsText(uint8_t marker) {
+    return marker >> 4 == 5 || marker >> 4 == 6;
+  }
+
+  // libplist cuts a text at a NUL, and ends the process for a wide one that is
+  // a key.
+  absl::Status CheckText(uint64_t at) const {
+    const uint64_t start = at;
+    const size_t unit_size = bytes_[at] >> 4 == 5 ? 1 : 2;
+    ASSIGN_OR_RETURN(const uint64_t count, Count(at));
+    if ((table_offset_ - at) / unit_size < count) {
+      return BadPlist(start, "a text does not fit in the file");
+    }
+    for (uint64_t i = 0; i < count; ++i) {
+      if (Integer(at + i * unit_size, unit_size) == 0) {
+        return BadPlist(start, "a text holds a NUL");
+      }
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status Visit(uint64_t index, int depth) {
     Object& object = objects_[index];
     if (object.value_count == 0) {
@@ -115,39 +164,30 @@ class BinaryPlistLimits {
   }
 
   absl::Status VisitFirst(uint64_t index, int depth) {
-    uint64_t at = Integer(table_offset_ + index * offset_size_, offset_size_);
+    ASSIGN_OR_RETURN(uint64_t at, Offset(index));
     const uint64_t end = table_offset_;
-    if (at < kHeaderSize || at >= end) {
-      return BadPlist(table_offset_ + index * offset_size_,
-                      "an object lies outside the file");
-    }
     const uint8_t marker = bytes_[at];
-    const uint64_t start = at++;
+    const uint64_t start = at;
     uint64_t value_count = 1;
     int height = 1;
+    if (IsText(marker)) RETURN_IF_ERROR(CheckText(at));
     const bool is_dict = marker >> 4 == 0xd;
     if (is_dict || marker >> 4 == 0xa || marker >> 4 == 0xc) {
-      uint64_t count = marker & 0xf;
-      if (count == 0xf) {
-        if (at >= end || bytes_[at] >> 4 != 1) {
-          return BadPlist(start, "a count is no integer");
-        }
-        const size_t size = size_t{1} << (bytes_[at] & 0xf);
-        if (size > 8 || size > end - at - 1) {
-          return BadPlist(start, "a count does not fit");
-        }
-        count = Integer(at + 1, size);
-        at += 1 + size;
-      }
+      ASSIGN_OR_RETURN(uint64_t count, Count(at));
       if ((end - at) / reference_size_ / (is_dict ? 2 : 1) < count) {
         return BadPlist(start, "a collection does not fit in the file");
       }
       if (is_dict) count *= 2;
+      const uint64_t key_count = is_dict ? count / 2 : 0;
       for (uint64_t i = 0; i < count; ++i) {
         const uint64_t child =
             Integer(at + i * reference_size_, reference_size_);
         if (child >= objects_.size()) {
           return BadPlist(start, "a reference names no object");
+        }
+        if (i < key_count) {
+          ASSIGN_OR_RETURN(const uint64_t key, Offset(child));
+          if (!IsText(bytes_[key])) return BadPlist(key, "a key is no text");
         }
         RETURN_IF_ERROR(Visit(child, depth + 1));
         value_count += objects_[child].value_count;
@@ -216,7 +256,11 @@ absl::StatusOr<PlistValue> ToValue(plist_t node) {
       uint64_t size = 0;
       const char* text = plist_get_string_ptr(node, &size);
       if (text == nullptr) return PlistValue{std::string()};
-      return PlistValue{std::string(text, size)};
+      const std::string_view value(text, size);
+      if (value.find('\0') != std::string_view::npos) {
+        return BadPlist(0, "a text holds a NUL");  // "&#0;"
+      }
+      return PlistValue{std::string(value)};
     }
     case PLIST_DATA: {
       uint64_t size = 0;
@@ -415,6 +459,9 @@ absl::StatusOr<PlistValue> ParsePlist(ByteView bytes) {
     const size_t first = text.find_first_not_of(" \t\r\n");
     if (first == std::string_view::npos || text[first] != '<') {
       return BadPlist(0, "this is neither an XML nor a binary property list");
+    }
+    if (const size_t nul = text.find('\0'); nul != std::string_view::npos) {
+      return BadPlist(nul, "the XML holds a NUL");
     }
     RETURN_IF_ERROR(CheckXmlDepth(text));
     plist_from_xml(text.data(), static_cast<uint32_t>(text.size()), &raw_node);

@@ -61,7 +61,8 @@ inline constexpr int kMaxPlistDepth = 64;
 
 // Reads XML (UTF-8) or binary form. Size, depth and, for the binary form, the
 // count of values after shared ones are multiplied are limited before anything
-// is built. The old ASCII form, UTF-16 and UID values are refused.
+// is built. The old ASCII form, UTF-16, UID values and NULs in texts are
+// refused. Texts are not checked to be UTF-8.
 //
 // Errors: INVALID_ARGUMENT REASON_BAD_PLIST.
 absl::StatusOr<PlistValue> ParsePlist(ByteView bytes);

@@ -188,6 +188,12 @@ INSTANTIATE_TEST_SUITE_P(
     Faults, BinaryFaultTest,
     ::testing::Values(BinaryFault{"ReferenceNamesNoObject", 14, 6},
                       BinaryFault{"ReferenceToItself", 14, 2},
+                      BinaryFault{"KeyIsNoText", 9, 2},
+                      BinaryFault{"KeyIsNoObject", 9, 6},
+                      BinaryFault{"KeyHoldsNul", 12, 0},
+                      BinaryFault{"KeyDoesNotFit", 11, 0x5e},
+                      BinaryFault{"WideKeyDoesNotFit", 11, 0x67},
+                      BinaryFault{"TextHoldsNul", 18, 0},
                       BinaryFault{"CycleThroughTheTop", 14, 0},
                       BinaryFault{"ObjectOutsideTheFile", 24, 22},
                       BinaryFault{"ObjectInTheHeader", 24, 7},
@@ -259,6 +265,17 @@ TEST(PropertyListTest, RefusesOtherForms) {
   EXPECT_THAT(
       ParsePlistDict(AsBytes(Document("<array/>"))),
       AllOf(HasReason(v1::REASON_BAD_PLIST), HasMessage("no dictionary")));
+}
+
+TEST(PropertyListTest, RefusesNulInXml) {
+  std::string xml = Document("<dict><key>a.b</key><string>c.d</string></dict>");
+  EXPECT_THAT(ParsePlistDict(AsBytes(xml)), IsOk());
+  for (const char* place : {"a.b", "c.d"}) {
+    std::string with_nul = xml;
+    with_nul[xml.find(place) + 1] = '\0';
+    EXPECT_THAT(ParsePlistDict(AsBytes(with_nul)),
+                HasReason(v1::REASON_BAD_PLIST));
+  }
 }
 
 TEST(PropertyListTest, SkipsAByteOrderMark) {
