@@ -1,3 +1,5 @@
+#include <filesystem>
+
 #include "codesign/embedded_signature.h"
 #include "codesign/macho/universal_file.h"
 #include "codesign/signing_plan.h"
@@ -9,6 +11,7 @@
 namespace codeseal::parity {
 namespace {
 
+using ::codeseal::testing::HasReason;
 using ::codeseal::testing::IsOk;
 
 std::string Name(const ::testing::TestParamInfo<const char*>& each) {
@@ -97,6 +100,70 @@ INSTANTIATE_TEST_SUITE_P(Corpus, IdentifierTest,
                          [](const auto& each) {
                            return std::string(each.param.id);
                          });
+
+// Whatever Mach-O there is can be signed ad-hoc, and doing so twice, or after
+// stripping, gives the same bytes.
+class AnyMachOTest
+    : public ::testing::TestWithParam<::codeseal::testing::CorpusItem> {};
+
+TEST_P(AnyMachOTest, SigningIsRepeatable) {
+  CODESEAL_NEED_CORPUS_ITEM(GetParam());
+  namespace fs = std::filesystem;
+  std::string folder =
+      (fs::temp_directory_path() / "codeseal-parity-XXXXXX").string();
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const fs::path source = GetParam().main_file;
+  const std::string path = folder + "/" + source.filename().string();
+  const auto sign = [&](const std::string& from) -> absl::StatusOr<Bytes> {
+    SigningOptions options;
+    options.force = true;
+    // Without LC_UUID the name that is chosen changes with the load commands.
+    options.identifier = "same.name";
+    ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(from));
+    ASSIGN_OR_RETURN(const SigningPlan plan,
+                     SigningPlan::Create(std::move(file), options, {}));
+    RETURN_IF_ERROR(plan.WriteSigned(path, {}));
+    ASSIGN_OR_RETURN(const MappedFile written, MappedFile::Open(path));
+    ASSIGN_OR_RETURN(const UniversalFile universal,
+                     UniversalFile::Parse(written.bytes()));
+    RETURN_IF_ERROR(universal.CheckStrictStructure());
+    return ToBytes(written.bytes());
+  };
+
+  const auto first = sign(source.string());
+  if (GetParam().id == "D29") {  // MH_OBJECT
+    EXPECT_THAT(first, HasReason(v1::REASON_UNSUPPORTED_FILE_TYPE));
+  } else if (GetParam().id == "D36") {  // static libraries
+    EXPECT_THAT(first, HasReason(v1::REASON_NOT_MACH_O));
+  } else {
+    ASSERT_THAT(first, IsOk());
+    const auto again = sign(path);
+    ASSERT_THAT(again, IsOk());
+    EXPECT_TRUE(*again == *first);
+    ASSERT_THAT(StripSignature(path), IsOk());
+    const auto after_strip = sign(path);
+    ASSERT_THAT(after_strip, IsOk());
+    // Stripping loses what an earlier signature left behind, nothing else.
+    EXPECT_EQ(after_strip->size(), first->size());
+    const auto covered = [](const Bytes& file) {
+      const auto universal = UniversalFile::Parse(file);
+      std::vector<CdHash> cdhashes;
+      for (const auto& slice : universal->slices()) {
+        cdhashes.push_back(EmbeddedSignature::Parse(slice.mach_o.Signature())
+                               ->primary()
+                               .cdhash());
+      }
+      return cdhashes;
+    };
+    EXPECT_EQ(covered(*after_strip), covered(*first));
+  }
+  fs::remove_all(folder);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Corpus, AnyMachOTest,
+    ::testing::ValuesIn(::codeseal::testing::MachOCorpus()),
+    ::codeseal::testing::CorpusTestName);
 
 }  // namespace
 }  // namespace codeseal::parity
