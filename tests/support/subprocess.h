@@ -15,6 +15,7 @@ struct SubprocessResult {
   int exit_code = -1;  // 128 + N when signal N ended it
   std::string out;
   std::string err;
+  long peak_memory = 0;  // KiB, resident
 };
 
 // argv[0] is looked up in PATH. `environment` is added to this process's own;
