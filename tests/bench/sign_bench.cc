@@ -16,10 +16,11 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -37,9 +38,9 @@ using SteadyClock = std::chrono::steady_clock;
 using Seconds = std::chrono::duration<double>;
 using Json = nlohmann::json;
 
-[[noreturn]] void Die(const std::string& message) {
-  std::fprintf(stderr, "sign_bench: %s\n", message.c_str());
-  std::exit(1);
+// Caught by main(), so that the server is stopped and its files are removed.
+[[noreturn]] void Fail(const std::string& message) {
+  throw std::runtime_error(message);
 }
 
 struct Options {
@@ -129,8 +130,8 @@ class Remote {
     grpc::ClientContext context;
     v1::SignResponse response;
     const grpc::Status status = stub_->Sign(&context, NewRequest(), &response);
-    if (!status.ok()) Die("Sign: " + status.error_message());
-    if (response.cms().empty()) Die("Sign: an empty CMS");
+    if (!status.ok()) Fail("Sign: " + status.error_message());
+    if (response.cms().empty()) Fail("Sign: an empty CMS");
   }
 
   // One stream, `in_flight` requests unanswered at any time.
@@ -139,7 +140,7 @@ class Remote {
     const auto stream = stub_->SignStream(&context);
     v1::SignStreamRequest open;
     open.mutable_open()->set_identity(request_.identity());
-    if (!stream->Write(open)) Die("the stream did not open");
+    if (!stream->Write(open)) Fail("the stream did not open");
 
     RateMeter meter(seconds);
     std::mutex mutex;
@@ -147,6 +148,7 @@ class Remote {
     uint64_t credit = 0;
     uint64_t unanswered = 0;
     bool ended = false;
+    std::string fault;
     std::thread reader([&] {
       v1::SignStreamResponse response;
       while (stream->Read(&response)) {
@@ -154,13 +156,15 @@ class Remote {
         if (response.has_credit()) credit += response.credit().items();
         if (response.has_result()) {
           if (!response.result().has_response()) {
-            Die("stream: " + response.result().error().ShortDebugString());
+            fault = response.result().error().ShortDebugString();
+            break;
           }
           meter.Count();
           --unanswered;
         }
         changed.notify_one();
       }
+      if (!fault.empty()) context.TryCancel();
       const std::lock_guard lock(mutex);
       ended = true;
       changed.notify_one();
@@ -184,7 +188,8 @@ class Remote {
     stream->WritesDone();
     reader.join();
     const grpc::Status status = stream->Finish();
-    if (!status.ok()) Die("SignStream: " + status.error_message());
+    if (!fault.empty()) Fail("SignStream: " + fault);
+    if (!status.ok()) Fail("SignStream: " + status.error_message());
     return meter.Rate();
   }
 
@@ -280,7 +285,7 @@ Options ReadOptions(int argc, char** argv) {
       continue;
     }
     const double value = i + 1 < argc ? std::atof(argv[++i]) : 0;
-    if (value <= 0) Die("usage: see the head of sign_bench.cc");
+    if (value <= 0) Fail("usage: see the head of sign_bench.cc");
     if (word == "--rounds") {
       options.round_count = static_cast<int>(value);
     } else if (word == "--seconds") {
@@ -288,7 +293,7 @@ Options ReadOptions(int argc, char** argv) {
     } else if (word == "--sessions") {
       options.session_count = static_cast<size_t>(value);
     } else {
-      Die("there is no option " + word);
+      Fail("there is no option " + word);
     }
   }
   return options;
@@ -313,4 +318,11 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace codeseal::bench
 
-int main(int argc, char** argv) { return codeseal::bench::Main(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return codeseal::bench::Main(argc, argv);
+  } catch (const std::exception& fault) {
+    std::fprintf(stderr, "sign_bench: %s\n", fault.what());
+    return 1;
+  }
+}
