@@ -34,29 +34,49 @@ constexpr int kMaxMetadataSize = 8 << 10;
 // How long the server waits for tokens before it listens anyway.
 constexpr absl::Duration kKeyLoadingTime = absl::Seconds(10);
 
-absl::StatusOr<std::string> ReadPem(const std::string& path) {
-  ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
-  return ToString(file.bytes());
+// Reads a PEM file; a fault becomes a problem with the key of the file.
+std::string ReadPem(const std::string& path, const char* key,
+                    std::vector<ConfigProblem>& problems) {
+  const absl::StatusOr<MappedFile> file = MappedFile::Open(path);
+  if (file.ok()) return ToString(file->bytes());
+  problems.push_back({0, key, std::string(Message(file.status()))});
+  return "";
+}
+
+// gRPC itself would start with any text, and then fail every handshake.
+std::vector<ConfigProblem> CheckTls(
+    const TlsConfig& tls, const grpc::SslServerCredentialsOptions& options) {
+  std::vector<ConfigProblem> problems;
+  const auto require = [&](const char* key, const std::string& path,
+                           const absl::Status& status) {
+    if (status.ok()) return;
+    problems.push_back({0, key, path + ": " + std::string(Message(status))});
+  };
+  const auto& pair = options.pem_key_cert_pairs.front();
+  require("tls.client_ca", tls.client_ca,
+          Certificate::ParsePem(options.pem_root_certs).status());
+  const absl::StatusOr<std::vector<Certificate>> chain =
+      Certificate::ParsePem(pair.cert_chain);
+  require("tls.certificate", tls.certificate, chain.status());
+  if (chain.ok()) {
+    require("tls.key", tls.key,
+            chain->front().CheckPrivateKeyPem(pair.private_key));
+  }
+  return problems;
 }
 
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(
     const TlsConfig& tls) {
+  std::vector<ConfigProblem> problems;
   // The strictest mode: no certificate, no connection.
   grpc::SslServerCredentialsOptions options(
       GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-  ASSIGN_OR_RETURN(options.pem_root_certs, ReadPem(tls.client_ca));
-  grpc::SslServerCredentialsOptions::PemKeyCertPair pair;
-  ASSIGN_OR_RETURN(pair.private_key, ReadPem(tls.key));
-  ASSIGN_OR_RETURN(pair.cert_chain, ReadPem(tls.certificate));
-  // gRPC would only say that the server can't start.
-  for (const auto& [pem, path] :
-       {std::pair(options.pem_root_certs, tls.client_ca),
-        std::pair(pair.cert_chain, tls.certificate)}) {
-    const absl::StatusOr<std::vector<Certificate>> certificates =
-        Certificate::ParsePem(pem);
-    if (!certificates.ok()) return WithSubject(certificates.status(), path);
-  }
-  options.pem_key_cert_pairs.push_back(std::move(pair));
+  options.pem_root_certs = ReadPem(tls.client_ca, "tls.client_ca", problems);
+  options.pem_key_cert_pairs.push_back(
+      {ReadPem(tls.key, "tls.key", problems),
+       ReadPem(tls.certificate, "tls.certificate", problems)});
+  if (problems.empty()) problems = CheckTls(tls, options);
+  if (!problems.empty()) return ConfigError("configuration", problems);
   return grpc::SslServerCredentials(options);
 }
 
@@ -125,12 +145,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
       credentials);
   parts->server = builder.BuildAndStart();
   if (parts->server == nullptr) {
-    return WithSubject(
-        MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
-                  v1::REASON_BAD_CONFIG,
-                  "TLS can't be set up: do tls.certificate and tls.key belong "
-                  "together?"),
-        config.tls.key);
+    return MakeError(absl::StatusCode::kInternal, v1::STAGE_TRANSPORT,
+                     v1::REASON_INTERNAL, "gRPC can't start its server");
   }
   grpc::HealthCheckServiceInterface* const health =
       parts->server->GetHealthCheckService();

@@ -126,6 +126,22 @@ absl::StatusOr<std::vector<Certificate>> Certificate::ParsePem(
   return certificates;
 }
 
+absl::Status Certificate::CheckPrivateKeyPem(std::string_view pem) const {
+  if (pem.size() > INT_MAX) return BadCertificate("the PEM text is too large");
+  const BioPtr bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  // Without a callback OpenSSL would ask for a passphrase on the terminal.
+  const EvpPkeyPtr key(PEM_read_bio_PrivateKey(
+      bio.get(), nullptr, [](char*, int, int, void*) { return -1; }, nullptr));
+  if (key == nullptr) {
+    return BadCertificate("the text holds no private key that can be read");
+  }
+  if (X509_check_private_key(x509_.get(), key.get()) != 1) {
+    DrainOpenSslErrors("");  // says no more than we do
+    return BadCertificate("the private key belongs to another certificate");
+  }
+  return absl::OkStatus();
+}
+
 std::string Certificate::Pem() const {
   const BioPtr bio(BIO_new(BIO_s_mem()));
   PEM_write_bio(bio.get(), PEM_STRING_X509, "", der_->data(),

@@ -44,6 +44,11 @@ class Certificate {
   Bytes IssuerName() const;            // DER
   Bytes SubjectName() const;           // DER
 
+  // Whether the first private key of a PEM text (not encrypted) is this
+  // certificate's, as TLS needs it.
+  // Errors: INVALID_ARGUMENT REASON_BAD_CERTIFICATE.
+  absl::Status CheckPrivateKeyPem(std::string_view pem) const;
+
   // Values of a subject attribute in encoded order, as UTF-8. `name` is one of
   // the requirement language's: C CN D L O OU ST STREET UID. Empty for any
   // other name.

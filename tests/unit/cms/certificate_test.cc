@@ -109,6 +109,17 @@ TEST(CertificateTest, ReadsEveryPemBlockAndNoOther) {
               HasReason(v1::REASON_BAD_CERTIFICATE));
 }
 
+TEST(CertificateTest, KnowsItsPrivateKey) {
+  const TestIdentity mine = MakeSelfSigned({});
+  const TestIdentity other = MakeSelfSigned({});
+  const Certificate& certificate = mine.certificate();
+  EXPECT_THAT(certificate.CheckPrivateKeyPem(mine.key_pem()), IsOk());
+  EXPECT_THAT(certificate.CheckPrivateKeyPem(other.key_pem()),
+              HasReason(v1::REASON_BAD_CERTIFICATE));
+  EXPECT_THAT(certificate.CheckPrivateKeyPem(mine.pem()),
+              HasReason(v1::REASON_BAD_CERTIFICATE));
+}
+
 TEST(CertificateTest, IssuedMeansNameAndSignature) {
   const TestIdentity root = MakeRoot({});
   const TestIdentity namesake = MakeRoot({});  // same name, another key
