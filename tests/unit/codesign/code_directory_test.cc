@@ -1,6 +1,7 @@
 #include "codesign/code_directory.h"
 
 #include <algorithm>
+#include <ostream>
 
 #include "codesign/base/endian.h"
 #include "tests/support/status_matchers.h"
@@ -140,6 +141,8 @@ struct RuleCase {
   const char* rule;
   Reason reason;
 };
+
+void PrintTo(const RuleCase& each, std::ostream* out) { *out << each.rule; }
 
 class CodeDirectoryRuleTest : public ::testing::TestWithParam<RuleCase> {};
 

@@ -1,5 +1,7 @@
 #include "codesign/super_blob.h"
 
+#include <ostream>
+
 #include "codesign/base/digest.h"
 #include "tests/support/status_matchers.h"
 
@@ -81,6 +83,8 @@ struct RuleCase {
   const char* rule;
   Reason reason;
 };
+
+void PrintTo(const RuleCase& each, std::ostream* out) { *out << each.rule; }
 
 class SuperBlobRuleTest : public ::testing::TestWithParam<RuleCase> {};
 
