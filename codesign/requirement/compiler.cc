@@ -34,6 +34,10 @@ absl::Status SyntaxError(std::string_view text, size_t offset,
                                     offset - line_start + 1, message));
 }
 
+// Parentheses and negations around an expression. Less than
+// kMaxRequirementDepth, because each level of text takes several calls.
+constexpr size_t kMaxNesting = 200;
+
 enum class TokenKind {
   kEnd,
   kWord,    // DOTKEY: letters and digits, with dots; reserved words too
@@ -309,8 +313,9 @@ class Parser {
 
   // Joins left to right, as Apple's compiler does: (a or b) or c.
   absl::Status Join(RequirementOp op, RequirementExpression& left,
-                    size_t& left_depth, RequirementExpression right,
-                    size_t depth) const;
+                    size_t& left_depth, RequirementExpression right) const;
+  // Whether a tree of `depth` levels can be evaluated.
+  absl::Status CheckDepth(size_t depth) const;
 
   std::string_view text_;
   std::vector<Token> tokens_;
@@ -366,14 +371,17 @@ Parser::Result Parser::Element() {
   return expression;
 }
 
+absl::Status Parser::CheckDepth(size_t depth) const {
+  if (depth <= kMaxRequirementDepth) return absl::OkStatus();
+  return Error(Peek(), absl::StrFormat("more than %d levels of operators",
+                                       kMaxRequirementDepth));
+}
+
 absl::Status Parser::Join(RequirementOp op, RequirementExpression& left,
-                          size_t& left_depth, RequirementExpression right,
-                          size_t depth) const {
+                          size_t& left_depth,
+                          RequirementExpression right) const {
   left_depth = std::max(left_depth, RequirementDepth(right)) + 1;
-  if (depth - 1 + left_depth > kMaxRequirementDepth) {
-    return Error(Peek(), absl::StrFormat("more than %d levels of operators",
-                                         kMaxRequirementDepth));
-  }
+  RETURN_IF_ERROR(CheckDepth(left_depth));
   RequirementExpression joined = Leaf(op);
   joined.operands.reserve(2);
   joined.operands.push_back(std::move(left));
@@ -388,7 +396,7 @@ Parser::Result Parser::Expr(size_t depth) {
   while (TakeIf("or")) {
     ASSIGN_OR_RETURN(RequirementExpression right, Term(depth));
     RETURN_IF_ERROR(
-        Join(RequirementOp::kOr, left, left_depth, std::move(right), depth));
+        Join(RequirementOp::kOr, left, left_depth, std::move(right)));
   }
   return left;
 }
@@ -399,15 +407,15 @@ Parser::Result Parser::Term(size_t depth) {
   while (TakeIf("and")) {
     ASSIGN_OR_RETURN(RequirementExpression right, Primary(depth));
     RETURN_IF_ERROR(
-        Join(RequirementOp::kAnd, left, left_depth, std::move(right), depth));
+        Join(RequirementOp::kAnd, left, left_depth, std::move(right)));
   }
   return left;
 }
 
 Parser::Result Parser::Primary(size_t depth) {
-  if (depth > kMaxRequirementDepth) {
-    return Error(Peek(), absl::StrFormat("more than %d levels of operators",
-                                         kMaxRequirementDepth));
+  if (depth > kMaxNesting) {
+    return Error(Peek(),
+                 absl::StrFormat("more than %d nested ! and (", kMaxNesting));
   }
   if (TakeIf("(")) {
     // A string can't begin an expression: it names code.
@@ -424,6 +432,7 @@ Parser::Result Parser::Primary(size_t depth) {
   if (TakeIf("!")) {
     RequirementExpression negation = Leaf(RequirementOp::kNot);
     ASSIGN_OR_RETURN(RequirementExpression operand, Primary(depth + 1));
+    RETURN_IF_ERROR(CheckDepth(RequirementDepth(operand) + 1));
     negation.operands.push_back(std::move(operand));
     return negation;
   }

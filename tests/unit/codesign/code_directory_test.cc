@@ -182,7 +182,7 @@ INSTANTIATE_TEST_SUITE_P(
                  v1::REASON_BAD_IDENTIFIER},
         RuleCase{"IdentOffset", false, 20, 0xff, "CD-8",
                  v1::REASON_BAD_IDENTIFIER},
-        RuleCase{"IdentInHeader", false, 23, 43, "CD-8",
+        RuleCase{"IdentInHeader", false, 23, 36, "CD-8",
                  v1::REASON_BAD_IDENTIFIER},
         RuleCase{"Scatter", true, 47, 96, "CD-9", v1::REASON_UNSUPPORTED_CODE},
         RuleCase{"TeamOffset", true, 48, 0xff, "CD-10",

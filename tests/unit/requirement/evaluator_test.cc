@@ -191,6 +191,18 @@ TEST(EvaluatorTest, UnknownOpcodes) {
   EXPECT_EQ(EvaluateRequirement(skipped, {}).truth, Truth::kTrue);
 }
 
+TEST(EvaluatorTest, DeepestTree) {
+  RequirementExpression expression = *CompileRequirement("always");
+  for (size_t level = 1; level < kMaxRequirementDepth; ++level) {
+    RequirementExpression negation;
+    negation.op = RequirementOp::kNot;
+    negation.operands.push_back(std::move(expression));
+    expression = std::move(negation);
+  }
+  EXPECT_EQ(RequirementDepth(expression), kMaxRequirementDepth);
+  EXPECT_EQ(EvaluateRequirement(expression, {}).truth, Truth::kTrue);
+}
+
 TEST(EvaluatorTest, SaysWhatFailed) {
   EXPECT_THAT(
       Evaluate("identifier x and (never or platform = 1) and always").failed,
