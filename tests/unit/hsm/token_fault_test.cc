@@ -332,6 +332,33 @@ TEST_F(TokenFaultTest, NoLoginOnTheFinalTryOrALockedPin) {
   }
 }
 
+// Such a key wants the PIN again for each signature.
+TEST_F(TokenFaultTest, KeyThatAlwaysAuthenticatesGetsThePinEachTime) {
+  hsm_.Run({"pkcs11-tool", "--module", testing::kSoftHsmModule, "--token-label",
+            "faulty", "--login", "--pin", SoftHsm::kPin, "--keypairgen",
+            "--key-type", "EC:prime256v1", "--usage-sign", "--sensitive",
+            "--always-auth", "--id", "05"});
+  // pkcs11-tool leaves CKA_DECRYPT true.
+  const auto key =
+      token_->LoadKey({{5}, ""}, KeyPolicy::kImportedAllowed, {}, Soon());
+  ASSERT_THAT(key, IsOk());
+  const auto sign = [&] {
+    return (*key)
+        ->Sign(SignMechanism::kEcdsa, SignDigest::kSha256, Bytes(32, 1), Soon())
+        .status();
+  };
+  const int before = shim_.CallCount("C_Login");
+  for (int i = 0; i < 3; ++i) EXPECT_THAT(sign(), IsOk());
+  EXPECT_EQ(shim_.CallCount("C_Login"), before + 3);
+
+  hsm_.folder().Write("pin", "11111111");
+  EXPECT_THAT(sign(), HasReason(v1::REASON_PIN_REJECTED));
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_THAT(sign(), HasReason(v1::REASON_PIN_HOLD));
+  }
+  EXPECT_EQ(shim_.CallCount("C_Login"), before + 4);
+}
+
 TEST_F(TokenFaultTest, FlippedSignatureAfterAReopenIsNotReturned) {
   shim_.Play(
       "C_SignInit count=1 rv=CKR_SESSION_CLOSED\n"
