@@ -2,8 +2,10 @@
 // the fault shim. Each test is a promise: an answer within the deadline, no
 // wrong PIN sent twice, signing again soon after the token is back.
 
+#include <poll.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <filesystem>
 #include <memory>
@@ -68,6 +70,13 @@ class TokenFaultTest : public ::testing::Test {
                         SignDigest::kSha256, digest, *signature);
   }
   absl::Status Sign() { return Sign(*key_, Soon()); }
+  // Leaves the check to the key.
+  absl::Status SignUnchecked() {
+    return key_
+        ->Sign(SignMechanism::kEcdsa, SignDigest::kSha256, Bytes(32, 0x17),
+               Soon())
+        .status();
+  }
 
   // Keeps asking, as clients do, until a signature comes; returns how long that
   // took.
@@ -217,6 +226,28 @@ TEST_F(TokenFaultTest, SessionsThatAreInvalidAreOpenedAnew) {
   EXPECT_EQ(shim_.CallCount("C_Login"), 2);
 }
 
+// A reopen waits until no call runs: it must not wait for ever while others
+// keep coming.
+TEST_F(TokenFaultTest, ReopenUnderLoadLosesNoCall) {
+  const int before = shim_.CallCount("C_Login");
+  shim_.Play(
+      "C_SignInit skip=20 count=1 rv=CKR_SESSION_CLOSED\n"
+      "C_Sign delay=5ms\n");
+  std::atomic<int> good_count = 0;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&] {
+      for (int n = 0; n < 120; ++n) {
+        if (Sign().ok()) ++good_count;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(good_count, 8 * 120);
+  EXPECT_EQ(shim_.CallCount("C_Login"), before + 1);
+  EXPECT_EQ(shim_.Processes().size(), 1u);
+}
+
 // A lost login hides behind other codes on every token.
 TEST_F(TokenFaultTest, LostLoginBehindAnotherCodeIsFound) {
   for (const char* rv : {"CKR_KEY_HANDLE_INVALID", "CKR_KEY_TYPE_INCONSISTENT",
@@ -363,7 +394,7 @@ TEST_F(TokenFaultTest, FlippedSignatureAfterAReopenIsNotReturned) {
   shim_.Play(
       "C_SignInit count=1 rv=CKR_SESSION_CLOSED\n"
       "C_Sign count=1 flip\n");
-  const absl::Status status = Sign();
+  const absl::Status status = SignUnchecked();
   EXPECT_THAT(status, HasReason(v1::REASON_SELF_VERIFY_FAILED));
   EXPECT_THAT(status, HasCode(absl::StatusCode::kInternal));
   EXPECT_LT(TimeUntilSigned(), kResumeTime);
@@ -375,7 +406,27 @@ TEST_F(TokenFaultTest, HandleOfAnotherKeyAfterAReopenIsNotUsed) {
   shim_.Play(
       "C_SignInit count=1 rv=CKR_SESSION_CLOSED\n"
       "C_SignInit count=1 swap\n");
-  EXPECT_THAT(Sign(), HasReason(v1::REASON_SELF_VERIFY_FAILED));
+  EXPECT_THAT(SignUnchecked(), HasReason(v1::REASON_SELF_VERIFY_FAILED));
+}
+
+// Somebody stores a second key under the same names after ours was loaded.
+TEST_F(TokenFaultTest, KeyIsFoundAgainByItsPublicHalf) {
+  const KeyReference reference = {{8}, "twin"};
+  ASSERT_THAT(token_->GenerateKey(reference, KeyAlgorithm::kRsa2048, Soon()),
+              IsOk());
+  const auto key = token_->LoadKey(reference, KeyPolicy::kStrict, {}, Soon());
+  ASSERT_THAT(key, IsOk());
+  hsm_.Run({"openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt",
+            "rsa_keygen_bits:2048", "-out", hsm_.folder().Path("twin.pem")});
+  hsm_.Run({"softhsm2-util", "--import", hsm_.folder().Path("twin.pem"),
+            "--token", "faulty", "--label", "twin", "--id", "08", "--pin",
+            SoftHsm::kPin, "--force"});
+  shim_.Play("C_SignInit count=1 rv=CKR_SESSION_CLOSED");
+  EXPECT_THAT((*key)->Sign(SignMechanism::kRsaPkcs1, SignDigest::kSha256,
+                           Bytes(32, 1), Soon()),
+              IsOk());
+  EXPECT_THAT(token_->LoadKey(reference, KeyPolicy::kStrict, {}, Soon()),
+              HasReason(v1::REASON_KEY_NOT_FOUND));
 }
 
 TEST_F(TokenFaultTest, KeyThatSignsWithAnotherHalfIsNotLoaded) {
@@ -441,6 +492,21 @@ TEST_F(TokenFaultTest, ListingSurvivesASessionThatDoesNotOpen) {
   const absl::Time start = absl::Now();
   EXPECT_FALSE(token_->List(start + absl::Seconds(1)).ok());
   EXPECT_LT(absl::Now() - start, absl::Seconds(5));
+}
+
+// Sockets of this process must not live on in a worker.
+TEST_F(TokenFaultTest, WorkerInheritsNothing) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(pipe(ends.data()), 0);  // without CLOEXEC
+  auto token = Token::Create(ShimConfig());
+  ASSERT_THAT(token, IsOk());
+  ASSERT_THAT((*token)->Probe({{1}, ""}, Soon()), IsOk());
+  close(ends[1]);
+  // At its end at once: the worker, which runs, has no copy.
+  pollfd reading = {ends[0], POLLIN, 0};
+  EXPECT_EQ(poll(&reading, 1, 0), 1);
+  EXPECT_NE(reading.revents & POLLHUP, 0);
+  close(ends[0]);
 }
 
 int CountFds() {
