@@ -260,6 +260,7 @@ TEST_F(BundleTest, RefusesWidgetWithoutItsPage) {
 
 TEST_F(BundleTest, ExecutableOutsideTheBundleIsNone) {
   tree_.Executable("outside", "code");
+  tree_.Folder("Demo.app/Contents/MacOS");
   for (const std::string& name :
        {std::string("../../../outside"), tree_.Path("outside")}) {
     tree_.Plist("Demo.app/Contents/Info.plist", {{"CFBundleExecutable", name}});

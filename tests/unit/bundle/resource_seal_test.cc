@@ -600,6 +600,19 @@ TEST_F(ResourceSealTest, FindsWhatWasAddedModifiedAndRemoved) {
                           "missing Resources/removed"));
 }
 
+TEST_F(ResourceSealTest, WhatCannotBeReadIsModified) {
+  File("Resources/a");
+  const auto seal = Seal();
+  ASSERT_THAT(seal, IsOk());
+  tree_.Mode("", 0755);
+  tree_.Mode(base_ + "Resources/a", 0);
+  const bool is_superuser = geteuid() == 0;
+  ASSERT_TRUE(!is_superuser || seteuid(65534) == 0);
+  const std::vector<std::string> problems = Problems(*seal);
+  ASSERT_TRUE(!is_superuser || seteuid(0) == 0);
+  EXPECT_THAT(problems, ElementsAre("modified Resources/a"));
+}
+
 TEST_F(ResourceSealTest, OptionalFilesMayGoButNotChange) {
   File("Resources/en.lproj/a");
   File("Resources/fr.lproj/a");
