@@ -140,6 +140,12 @@ absl::StatusOr<MachO> MachO::Parse(ByteView slice) {
     RETURN_IF_ERROR(mach_o.ReadLoadCommand(command, offset, rest.first(size)));
     offset += size;
   }
+  // A command that is appended would be out of reach behind such bytes.
+  if (offset != mach_o.load_commands_end()) {
+    return Fault("MO-12", v1::REASON_BAD_LOAD_COMMAND, 20,
+                 absl::StrFormat("%d bytes of the load commands belong to none",
+                                 mach_o.load_commands_end() - offset));
+  }
   return mach_o;
 }
 

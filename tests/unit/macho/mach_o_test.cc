@@ -196,7 +196,9 @@ INSTANTIATE_TEST_SUITE_P(
                  v1::REASON_BAD_LOAD_COMMAND},
         RuleCase{"MO9_SegmentOffset", 224, 100000, v1::REASON_TRUNCATED},
         RuleCase{"MO9_SegmentSize", 236, 1, v1::REASON_TRUNCATED},
-        RuleCase{"MO10_SectionCount", 96, 2, v1::REASON_BAD_SEGMENT}),
+        RuleCase{"MO10_SectionCount", 96, 2, v1::REASON_BAD_SEGMENT},
+        RuleCase{"MO12_SlackInCommands", 20, 289, v1::REASON_BAD_LOAD_COMMAND},
+        RuleCase{"MO12_CommandLeftOut", 16, 4, v1::REASON_BAD_LOAD_COMMAND}),
     [](const auto& each) { return std::string(each.param.rule); });
 
 TEST(MachOTest, MO5_SecondSignature) {
