@@ -19,6 +19,10 @@ FETCH = pathlib.Path(__file__).resolve().parent / "fetch"
 # that called it, as a power cut would.
 FAKE_NPM = """#!/bin/sh
 echo "$*" >>"$NPM_CALLS"
+if [ -n "$NPM_FAIL" ]; then
+  printf 'npm ERR! code E404\\nnpm ERR! 404 Not Found - a@1\\nnpm ERR! A log\\n' >&2
+  exit 1
+fi
 if [ -n "$NPM_KILL" ]; then kill -9 $PPID; exit 1; fi
 for last; do :; done
 while [ "$1" != --pack-destination ]; do shift; done
@@ -87,6 +91,7 @@ class FetchTest(unittest.TestCase):
             "NPM_ARCHIVES": str(self.folder / "archives"),
             "NPM_CALLS": str(self.calls),
             "NPM_KILL": "",
+            "NPM_FAIL": "",
         } | variables  # fmt: skip
         return subprocess.run(
             [FETCH, "--corpus", corpus, *arguments], env=environment,
@@ -173,6 +178,14 @@ class FetchTest(unittest.TestCase):
         self.assertEqual(os.listdir(self.cache / "x"), [])
         self.assertEqual(self.fetch().returncode, 0)
         self.assertFalse((self.cache / "staging").exists())
+
+    def test_failed_download_says_why_and_stops(self):
+        for name in "abcdefgh":
+            archive = tar_of({"package/x": b"one"})
+            self.publish(f"{name}@1", archive, "package/x", b"one")
+        result = self.fetch(NPM_FAIL="1")
+        self.assert_refused(result, "404 Not Found - a@1")
+        self.assertIn("not tried", result.stdout)
 
     def test_without_npm(self):
         self.publish("a@1", tar_of({"package/x": b"one"}), "package/x", b"one")
