@@ -267,6 +267,31 @@ std::string_view FixHint(Reason reason) {
     case v1::REASON_RESOURCES_NOT_FOUND:
       return "sign the bundle, not only its executable";
 
+    case v1::REASON_BAD_DISK_IMAGE:
+      return "make the disk image again; hdiutil verify tells more on a Mac";
+    case v1::REASON_UNSUPPORTED_DISK_IMAGE:
+      return "convert it to a plain, compressed image in one file, with "
+             "hdiutil convert -format UDZO on a Mac, and sign that";
+    case v1::REASON_BAD_PACKAGE:
+      return "build the package again, with pkgbuild or productbuild";
+    case v1::REASON_UNSUPPORTED_PACKAGE:
+      return "make it a flat package, with pkgbuild or productbuild, and sign "
+             "that";
+    case v1::REASON_PACKAGE_MODIFIED:
+      return "the package is not what was signed: get it again, or sign it "
+             "again with -f after looking at it";
+    case v1::REASON_NOT_INSTALLER_CERTIFICATE:
+      return "sign packages with an installer identity (Developer ID "
+             "Installer, or one of your own with that key usage) and code "
+             "with an application identity; `codeseal identities list` shows "
+             "them";
+    case v1::REASON_NO_EXTENDED_ATTRIBUTES:
+      return "put the file on a file system with extended attributes (ext4, "
+             "xfs, btrfs), or keep the signature apart with --detached FILE";
+    case v1::REASON_BAD_DETACHED_SIGNATURE:
+      return "make the detached signature again, from the code that it is "
+             "for";
+
     case v1::Reason_INT_MIN_SENTINEL_DO_NOT_USE_:
     case v1::Reason_INT_MAX_SENTINEL_DO_NOT_USE_:
       break;
