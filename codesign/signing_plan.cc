@@ -40,23 +40,6 @@ absl::Status BadOption(v1::Reason reason, const std::string& message) {
                    message);
 }
 
-// The signature of a slice that is to be replaced; nullopt when there is none,
-// when nothing can be read from it, and when the linker made it. Borrows.
-std::optional<EmbeddedSignature> ReadOldSignature(const MachO& mach_o) {
-  absl::StatusOr<EmbeddedSignature> old =
-      EmbeddedSignature::Parse(mach_o.Signature());
-  if (!old.ok() || old->is_linker_signed()) return std::nullopt;
-  return *std::move(old);
-}
-
-// Whether -f is needed: there is a signature, also a broken one, that is not
-// the linker's.
-bool IsSigned(const MachO& mach_o) {
-  if (!mach_o.signature_command().has_value()) return false;
-  const auto old = EmbeddedSignature::Parse(mach_o.Signature());
-  return !old.ok() || !old->is_linker_signed();
-}
-
 // Spec: Security, machorep.cpp, MachORep::pageSize.
 uint32_t DefaultPageSize(const MachO& mach_o, CodesignGeneration generation) {
   if (generation != CodesignGeneration::kMacOs26) return kSmallPage;
@@ -65,38 +48,6 @@ uint32_t DefaultPageSize(const MachO& mach_o, CodesignGeneration generation) {
   const bool is_tv_os = mach_o.version().has_value() &&
                         mach_o.version()->platform == Platform::kTvOs;
   return is_arm64 && !is_tv_os ? kLargePage : kSmallPage;
-}
-
-// The page that codesign_allocate rounded __LINKEDIT to.
-uint64_t LinkeditAlignment(const MachO& mach_o, CodesignGeneration generation) {
-  if (generation != CodesignGeneration::kBeforeMacOs12) {
-    return kLinkeditAlignment;
-  }
-  switch (mach_o.architecture().cpu_type) {
-    case CpuType::kArm64:
-    case CpuType::kArm64_32:
-      return kLargePage;
-    case CpuType::kArm:
-    case CpuType::kI386:
-    case CpuType::kX86_64:
-    case CpuType::kPpc:
-    case CpuType::kPpc64:
-      break;
-  }
-  return kSmallPage;
-}
-
-// How universal files are aligned, as LayOutFile() takes it: codesign_allocate
-// went by the page of each CPU.
-std::vector<uint32_t> SliceAlignments(const UniversalFile& universal,
-                                      CodesignGeneration generation) {
-  std::vector<uint32_t> align_log2;
-  if (generation != CodesignGeneration::kBeforeMacOs12) return align_log2;
-  for (const UniversalFile::Slice& slice : universal.slices()) {
-    const uint64_t page = LinkeditAlignment(slice.mach_o, generation);
-    align_log2.push_back(page == kLargePage ? 14 : 12);
-  }
-  return align_log2;
 }
 
 // Whether systems that the code runs on may know SHA-1 only.
@@ -119,7 +70,9 @@ bool NeedsSha1(const MachO& mach_o, CodesignGeneration generation) {
 }
 
 // Only macOS 26 looks further than the slice of the machine that signs.
-bool NeedsSha1(const UniversalFile& universal, const SigningOptions& options) {
+bool NeedsSha1(const CodeObject& code, const SigningOptions& options) {
+  if (code.universal() == nullptr) return false;
+  const UniversalFile& universal = *code.universal();
   if (options.generation != CodesignGeneration::kMacOs26) {
     return NeedsSha1(universal.NativeSlice(options.host_cpu).mach_o,
                      options.generation);
@@ -146,16 +99,6 @@ absl::Status CheckTeamIdentifier(std::string_view team) {
   return absl::OkStatus();
 }
 
-// The path as subject; a fault inside one slice has its architecture already.
-absl::Status WithPath(const absl::Status& status, const std::string& path) {
-  std::optional<ErrorDetail> detail = GetErrorDetail(status);
-  if (!detail.has_value() || detail->subject().empty()) {
-    return WithSubject(status, path);
-  }
-  detail->set_subject(path + " (" + detail->subject() + ")");
-  return WithErrorDetail(status, *detail);
-}
-
 // What is decided once for the whole file.
 struct Choices {
   std::string identifier;
@@ -166,6 +109,8 @@ struct Choices {
   std::optional<Bytes> entitlements_der;  // blob
   uint64_t entitlement_exec_flags = 0;
   Bytes requirements;  // blob
+  // The designated one of them; nullopt for ad-hoc code without.
+  std::optional<Bytes> designated;  // blob
   std::map<uint32_t, Bytes> constraints;
   std::optional<ByteView> info_plist;
 };
@@ -173,21 +118,22 @@ struct Choices {
 // Makes the choices for one file.
 class Chooser {
  public:
-  Chooser(const std::string& path, const UniversalFile& universal,
-          const SigningOptions& options, std::span<const Certificate> chain)
-      : path_(path),
-        universal_(universal),
-        native_(universal.NativeSlice(options.host_cpu).mach_o),
-        options_(options),
-        chain_(chain) {
-    if (options.preserve_metadata != 0) old_ = ReadOldSignature(native_);
+  Chooser(const CodeObject& code, const SigningOptions& options,
+          std::span<const Certificate> chain)
+      : code_(code), options_(options), chain_(chain) {
+    if (options.preserve_metadata != 0) {
+      old_ = ReadOldSignature(code, NativeSliceIndex(code, options.host_cpu));
+    }
   }
 
   absl::StatusOr<Choices> Choose() {
     Choices choices;
-    choices.info_plist = options_.info_plist.has_value()
-                             ? std::optional<ByteView>(*options_.info_plist)
-                             : native_.info_plist();
+    if (options_.info_plist.has_value()) {
+      choices.info_plist = *options_.info_plist;
+    } else if (code_.universal() != nullptr && options_.bundle_path.empty()) {
+      choices.info_plist =
+          code_.universal()->NativeSlice(options_.host_cpu).mach_o.info_plist();
+    }
     InfoPlist info_plist;
     if (choices.info_plist.has_value()) {
       ASSIGN_OR_RETURN(info_plist, ParseInfoPlist(*choices.info_plist));
@@ -195,11 +141,36 @@ class Chooser {
     RETURN_IF_ERROR(ChooseIdentifier(info_plist, choices));
     RETURN_IF_ERROR(ChooseTeamIdentifier(choices));
     RETURN_IF_ERROR(ChooseFlags(info_plist, choices));
-    RETURN_IF_ERROR(ChooseDigests(choices));
+    ASSIGN_OR_RETURN(choices.digests, ChooseDigests());
     RETURN_IF_ERROR(ChooseEntitlements(choices));
     RETURN_IF_ERROR(ChooseRequirements(choices));
     RETURN_IF_ERROR(ChooseConstraints(choices));
     return choices;
+  }
+
+  absl::StatusOr<std::vector<DigestKind>> ChooseDigests() const {
+    std::vector<DigestKind> digests;
+    if (!options_.digests.empty()) {
+      digests = options_.digests;
+    } else if (const EmbeddedSignature* old =
+                   Preserved(kPreserveDigestAlgorithm)) {
+      for (const CodeDirectory& directory : old->code_directories()) {
+        digests.push_back(directory.digest_kind());
+      }
+    } else {
+      if (NeedsSha1(code_, options_)) digests.push_back(DigestKind::kSha1);
+      digests.push_back(DigestKind::kSha256);
+    }
+    std::sort(digests.begin(), digests.end());
+    digests.erase(std::unique(digests.begin(), digests.end()), digests.end());
+    for (const DigestKind kind : digests) {
+      if (DigestSize(kind) == 0) {
+        return BadOption(
+            v1::REASON_UNSUPPORTED_DIGEST,
+            absl::StrFormat("digest %d is not known", static_cast<int>(kind)));
+      }
+    }
+    return digests;
   }
 
  private:
@@ -220,16 +191,18 @@ class Chooser {
       identifier = std::string(old->primary().identifier());
     } else {
       const bool has_own = info_plist.identifier.has_value();
-      identifier = has_own
-                       ? *info_plist.identifier
-                       : info_plist.name.value_or(CanonicalIdentifier(path_));
+      identifier =
+          has_own ? *info_plist.identifier
+                  : info_plist.name.value_or(CanonicalIdentifier(
+                        options_.bundle_path.empty() ? code_.path()
+                                                     : options_.bundle_path));
       if (identifier.find('.') == std::string::npos) {
         identifier = options_.identifier_prefix + identifier;
       }
       // Programs of one name are told apart by what the linker gave them.
       if (identifier.find('.') == std::string::npos && !has_own &&
           is_ad_hoc()) {
-        identifier += "-" + HexEncode(native_.Identification());
+        identifier += "-" + HexEncode(code_.Identification(options_.host_cpu));
       }
     }
     if (identifier.empty() || identifier.find('\0') != std::string::npos) {
@@ -275,33 +248,6 @@ class Chooser {
     return absl::OkStatus();
   }
 
-  absl::Status ChooseDigests(Choices& choices) const {
-    std::vector<DigestKind>& digests = choices.digests;
-    if (!options_.digests.empty()) {
-      digests = options_.digests;
-    } else if (const EmbeddedSignature* old =
-                   Preserved(kPreserveDigestAlgorithm)) {
-      for (const CodeDirectory& directory : old->code_directories()) {
-        digests.push_back(directory.digest_kind());
-      }
-    } else {
-      if (NeedsSha1(universal_, options_)) {
-        digests.push_back(DigestKind::kSha1);
-      }
-      digests.push_back(DigestKind::kSha256);
-    }
-    std::sort(digests.begin(), digests.end());
-    digests.erase(std::unique(digests.begin(), digests.end()), digests.end());
-    for (const DigestKind kind : digests) {
-      if (DigestSize(kind) == 0) {
-        return BadOption(
-            v1::REASON_UNSUPPORTED_DIGEST,
-            absl::StrFormat("digest %d is not known", static_cast<int>(kind)));
-      }
-    }
-    return absl::OkStatus();
-  }
-
   absl::Status ChooseEntitlements(Choices& choices) const {
     if (options_.entitlements.has_value()) {
       ASSIGN_OR_RETURN(choices.entitlements,
@@ -324,20 +270,25 @@ class Chooser {
   }
 
   absl::Status ChooseRequirements(Choices& choices) const {
-    RequirementSet set;
+    RequirementSet set = code_.DefaultRequirements();
+    RequirementSet own;
     if (options_.requirements.has_value()) {
-      ASSIGN_OR_RETURN(set, ParseRequirementSet(*options_.requirements));
+      ASSIGN_OR_RETURN(own, ParseRequirementSet(*options_.requirements));
     } else if (const EmbeddedSignature* old =
                    Preserved(kPreserveRequirements)) {
       if (const auto blob = old->Find(kRequirementsSlot)) {
-        ASSIGN_OR_RETURN(set, ParseRequirementSet(*blob));
+        ASSIGN_OR_RETURN(own, ParseRequirementSet(*blob));
       }
     }
+    for (auto& [type, blob] : own) set[type] = std::move(blob);
     if (set.count(kDesignatedRequirement) == 0) {
       if (const auto designated =
               BuildDefaultDesignated(choices.identifier, chain_)) {
         set[kDesignatedRequirement] = BuildRequirement(*designated);
       }
+    }
+    if (const auto it = set.find(kDesignatedRequirement); it != set.end()) {
+      choices.designated = it->second;
     }
     choices.requirements = BuildRequirementSet(set);
     return absl::OkStatus();
@@ -366,42 +317,79 @@ class Chooser {
     return absl::OkStatus();
   }
 
-  const std::string& path_;
-  const UniversalFile& universal_;
-  const MachO& native_;
+  const CodeObject& code_;
   const SigningOptions& options_;
   std::span<const Certificate> chain_;
   std::optional<EmbeddedSignature> old_;
 };
 
-// Plans one slice: what is sealed, how much room that takes, the
+// Plans one slice: what is sealed, how much room that takes; then the
 // CodeDirectories over the slice with that room.
 class SlicePlanner {
  public:
-  SlicePlanner(const MachO& mach_o, const SigningOptions& options,
-               const Choices& choices)
-      : mach_o_(mach_o), options_(options), choices_(choices) {}
+  SlicePlanner(const CodeObject& code, size_t index,
+               const SigningOptions& options, const Choices& choices)
+      : code_(code),
+        index_(index),
+        mach_o_(code.universal() == nullptr
+                    ? nullptr
+                    : &code.universal()->slices()[index].mach_o),
+        options_(options),
+        choices_(choices),
+        old_(ReadOldSignature(code, index)) {}
 
-  absl::StatusOr<std::pair<SlicePlan, SliceLayout>> Plan(
-      const ReleasePages& release) {
-    plan_.architecture = mach_o_.architecture().Name();
+  // Bytes that the signature will need at most.
+  absl::StatusOr<uint64_t> ChooseContents() {
+    plan_.architecture = ArchitectureName(code_, index_);
     plan_.digests = choices_.digests;
-    if ((choices_.flags & kLibraryValidationFlag) != 0 &&
-        mach_o_.architecture().cpu_type == CpuType::kI386) {
+    if ((choices_.flags & kLibraryValidationFlag) != 0 && mach_o_ != nullptr &&
+        mach_o_->architecture().cpu_type == CpuType::kI386) {
       return PlanError(v1::REASON_LIBRARY_VALIDATION_I386,
                        "the library-validation flag cannot be used for i386");
     }
     ChooseBlobs();
-    std::vector<CodeDirectoryFields> fields;
     for (const DigestKind kind : choices_.digests) {
-      fields.push_back(Fields(kind));
+      fields_.push_back(Fields(kind));
     }
-    ASSIGN_OR_RETURN(
-        SliceLayout layout,
-        ReserveSignature(mach_o_, ReservedSize(fields),
-                         LinkeditAlignment(mach_o_, options_.generation)));
-    RETURN_IF_ERROR(BuildCodeDirectories(fields, layout, release));
-    return std::pair(std::move(plan_), std::move(layout));
+    return ReservedSize();
+  }
+
+  // After CodeObject::Reserve().
+  absl::StatusOr<SlicePlan> Plan() && {
+    const SliceLayout& layout = code_.Layout(index_);
+    const std::map<uint32_t, Bytes> sealed = code_.SealedContent();
+    std::vector<CodeDirectoryBuilder> builders;
+    for (CodeDirectoryFields& each : fields_) {
+      each.code_limit = layout.signature_offset();
+      for (const auto& [slot, content] : sealed) {
+        each.special_slots[slot] = ComputeDigest(each.digest_kind, content);
+      }
+      ASSIGN_OR_RETURN(CodeDirectoryBuilder builder,
+                       CodeDirectoryBuilder::Create(each));
+      builders.push_back(std::move(builder));
+    }
+    std::vector<PageDigests> digests;
+    for (size_t i = 0; i < fields_.size(); ++i) {
+      digests.push_back({fields_[i].digest_kind, builders[i].code_slots()});
+    }
+    const uint64_t start =
+        mach_o_ == nullptr ? 0 : code_.universal()->slices()[index_].offset;
+    HashPages(layout, fields_.front().page_size, digests,
+              [&](uint64_t offset, uint64_t size) {
+                code_.file().Release(start + offset, size);
+              });
+    for (size_t i = 0; i < fields_.size(); ++i) {
+      const std::span<uint8_t> to = builders[i].pre_encrypt_slots();
+      const ByteView old = OldPreEncryptSlots(fields_[i].digest_kind);
+      // Digests of other pages than these would be of no use.
+      const ByteView from =
+          old.size() == to.size() ? old : ByteView(builders[i].code_slots());
+      if (!to.empty()) std::copy(from.begin(), from.end(), to.begin());
+      plan_.code_directories.push_back(std::move(builders[i]).Build());
+      plan_.cdhashes.push_back(
+          ComputeCdHash(fields_[i].digest_kind, plan_.code_directories.back()));
+    }
+    return std::move(plan_);
   }
 
  private:
@@ -409,7 +397,11 @@ class SlicePlanner {
     std::map<uint32_t, Bytes>& blobs = plan_.blobs;
     blobs = choices_.constraints;
     blobs[kRequirementsSlot] = choices_.requirements;
-    if (mach_o_.is_main_executable() || options_.force_library_entitlements) {
+    // Libraries get theirs from the program that loads them.
+    const bool may_have_entitlements = mach_o_ == nullptr ||
+                                       mach_o_->is_main_executable() ||
+                                       options_.force_library_entitlements;
+    if (may_have_entitlements) {
       if (choices_.entitlements.has_value()) {
         blobs[kEntitlementsSlot] = *choices_.entitlements;
       }
@@ -427,8 +419,11 @@ class SlicePlanner {
     fields.flags = choices_.flags;
     fields.digest_kind = kind;
     fields.page_size = options_.page_size.value_or(
-        DefaultPageSize(mach_o_, options_.generation));
-    fields.code_limit = mach_o_.SigningLimit();
+        mach_o_ == nullptr ? 0
+                           : DefaultPageSize(*mach_o_, options_.generation));
+    // Of the code as it is: what Apple estimates the room with.
+    fields.code_limit = mach_o_ == nullptr ? code_.file().bytes().size()
+                                           : mach_o_->SigningLimit();
     fields.exec_segment = FindExecSegment();
     fields.runtime_version = RuntimeVersion(kind);
     fields.pre_encrypt =
@@ -450,15 +445,16 @@ class SlicePlanner {
   // Spec: Security, machorep.cpp, MachORep::execSegBase and needsExecSeg.
   ExecSegment FindExecSegment() const {
     ExecSegment exec;
-    const MachO::Segment* text = mach_o_.FindSegment("__TEXT");
+    if (mach_o_ == nullptr) return exec;
+    const MachO::Segment* text = mach_o_->FindSegment("__TEXT");
     const bool is_wanted =
-        mach_o_.version().has_value() &&
+        mach_o_->version().has_value() &&
         options_.generation != CodesignGeneration::kBeforeMacOs12;
     if (text != nullptr && is_wanted) {
       exec.offset = text->file_offset;
       exec.size = text->file_size;
     }
-    if (mach_o_.is_main_executable()) exec.flags |= kExecSegmentMainBinary;
+    if (mach_o_->is_main_executable()) exec.flags |= kExecSegmentMainBinary;
     if (plan_.blobs.count(kEntitlementsSlot) != 0) {
       exec.flags |= choices_.entitlement_exec_flags;
     }
@@ -471,7 +467,8 @@ class SlicePlanner {
     if (const CodeDirectory* old = OldDirectory(kPreserveRuntime, kind)) {
       return old->runtime_version();
     }
-    return mach_o_.version().has_value() ? mach_o_.version()->sdk : 0;
+    const bool has_sdk = mach_o_ != nullptr && mach_o_->version().has_value();
+    return has_sdk ? mach_o_->version()->sdk : 0;
   }
 
   // The slice's own old CodeDirectory of that digest, when `what` of it shall
@@ -495,48 +492,23 @@ class SlicePlanner {
   // Spec: Security, signer.cpp, the estimate passed to the allocator: all
   // blobs, an index with one entry more than they have, and each CodeDirectory
   // as if it had the longest header.
-  uint64_t ReservedSize(std::span<const CodeDirectoryFields> fields) const {
-    uint64_t size = kSuperBlobHeaderSize +
-                    kIndexEntrySize * (plan_.blobs.size() + fields.size() + 1) +
-                    options_.reserved_cms_size;
+  uint64_t ReservedSize() const {
+    uint64_t size =
+        kSuperBlobHeaderSize +
+        kIndexEntrySize * (plan_.blobs.size() + fields_.size() + 1) +
+        options_.reserved_cms_size;
     for (const auto& [slot, blob] : plan_.blobs) size += blob.size();
-    for (const CodeDirectoryFields& each : fields) size += each.ReservedSize();
+    for (const CodeDirectoryFields& each : fields_) size += each.ReservedSize();
     return size;
   }
 
-  absl::Status BuildCodeDirectories(std::vector<CodeDirectoryFields>& fields,
-                                    const SliceLayout& layout,
-                                    const ReleasePages& release) {
-    std::vector<CodeDirectoryBuilder> builders;
-    for (CodeDirectoryFields& each : fields) {
-      each.code_limit = layout.signature_offset();
-      ASSIGN_OR_RETURN(CodeDirectoryBuilder builder,
-                       CodeDirectoryBuilder::Create(each));
-      builders.push_back(std::move(builder));
-    }
-    std::vector<PageDigests> digests;
-    for (size_t i = 0; i < fields.size(); ++i) {
-      digests.push_back({fields[i].digest_kind, builders[i].code_slots()});
-    }
-    HashPages(layout, fields.front().page_size, digests, release);
-    for (size_t i = 0; i < fields.size(); ++i) {
-      const std::span<uint8_t> to = builders[i].pre_encrypt_slots();
-      const ByteView old = OldPreEncryptSlots(fields[i].digest_kind);
-      // Digests of other pages than these would be of no use.
-      const ByteView from =
-          old.size() == to.size() ? old : ByteView(builders[i].code_slots());
-      if (!to.empty()) std::copy(from.begin(), from.end(), to.begin());
-      plan_.code_directories.push_back(std::move(builders[i]).Build());
-      plan_.cdhashes.push_back(
-          ComputeCdHash(fields[i].digest_kind, plan_.code_directories.back()));
-    }
-    return absl::OkStatus();
-  }
-
-  const MachO& mach_o_;
+  const CodeObject& code_;
+  const size_t index_;
+  const MachO* const mach_o_;
   const SigningOptions& options_;
   const Choices& choices_;
-  std::optional<EmbeddedSignature> old_ = ReadOldSignature(mach_o_);
+  std::optional<EmbeddedSignature> old_;
+  std::vector<CodeDirectoryFields> fields_;  // one for each digest
   SlicePlan plan_;
 };
 
@@ -567,79 +539,81 @@ struct FileState {
 }  // namespace
 
 struct SigningPlan::Impl {
-  explicit Impl(MappedFile mapped) : file(std::move(mapped)) {}
+  // What is stored of slice `index`.
+  SignatureParts Parts(size_t index, ByteView cms) const;
+  void IdentifyForSeal(const Choices& choices, CpuType host_cpu);
 
-  absl::Status WriteSignature(size_t index, ByteView cms,
-                              StagedFile& staged) const;
-
-  MappedFile file;
+  std::unique_ptr<CodeObject> code;
   FileState state;
-  std::optional<UniversalFile> universal;  // borrows from `file`
   std::string identifier;
   bool is_ad_hoc = false;
   bool replaces_signature = false;
   std::vector<SlicePlan> slices;
-  FileLayout layout;
+  CdHash cdhash{};
+  std::string designated_requirement;
 };
 
 absl::StatusOr<SigningPlan> SigningPlan::Create(
-    MappedFile file, const SigningOptions& options,
+    std::unique_ptr<CodeObject> code, const SigningOptions& options,
     std::span<const Certificate> chain) {
-  auto impl = std::make_unique<Impl>(std::move(file));
-  const std::string& path = impl->file.path();
-  // The slice's name, when there are several.
-  const auto subject = [&](const std::string& architecture) {
-    return path + " (" + architecture + ")";
-  };
-  impl->state = FileState::Of(impl->file.fd());
+  auto impl = std::make_unique<Impl>();
+  impl->code = std::move(code);
+  CodeObject& object = *impl->code;
+  const std::string& path = object.path();
+  impl->state = FileState::Of(object.file().fd());
   impl->is_ad_hoc = chain.empty();
-
-  absl::StatusOr<UniversalFile> universal =
-      UniversalFile::Parse(impl->file.bytes());
-  if (!universal.ok()) return WithPath(universal.status(), path);
-  impl->universal = *std::move(universal);
-  if (options.strict) {
-    const absl::Status strict = impl->universal->CheckStrictStructure();
-    if (!strict.ok()) return WithPath(strict, path);
-  }
-  for (const UniversalFile::Slice& slice : impl->universal->slices()) {
-    impl->replaces_signature |= IsSigned(slice.mach_o);
-  }
+  if (options.strict) RETURN_IF_ERROR(object.CheckStrictStructure());
+  impl->replaces_signature = IsSigned(object);
   if (impl->replaces_signature && !options.force) {
     return WithSubject(
         PlanError(v1::REASON_ALREADY_SIGNED, path + " is already signed"),
         path);
   }
-
-  absl::StatusOr<Choices> choices =
-      Chooser(path, *impl->universal, options, chain).Choose();
+  absl::StatusOr<Choices> choices = Chooser(object, options, chain).Choose();
   if (!choices.ok()) return WithSubject(choices.status(), path);
   impl->identifier = choices->identifier;
 
-  std::vector<SliceLayout> layouts;
-  for (const UniversalFile::Slice& slice : impl->universal->slices()) {
-    const ReleasePages release = [&](uint64_t offset, uint64_t size) {
-      impl->file.Release(slice.offset + offset, size);
-    };
-    auto planned = SlicePlanner(slice.mach_o, options, *choices).Plan(release);
-    if (!planned.ok()) {
-      return WithSubject(planned.status(), subject(slice.architecture.Name()));
+  std::vector<SlicePlanner> planners;
+  std::vector<uint64_t> sizes;
+  for (size_t i = 0; i < object.slice_count(); ++i) {
+    planners.emplace_back(object, i, options, *choices);
+    absl::StatusOr<uint64_t> size = planners.back().ChooseContents();
+    if (!size.ok()) {
+      return WithSubject(size.status(), SliceSubject(object, i));
     }
-    impl->slices.push_back(std::move(planned->first));
-    layouts.push_back(std::move(planned->second));
+    sizes.push_back(*size);
   }
-  absl::StatusOr<FileLayout> layout =
-      LayOutFile(*impl->universal, std::move(layouts),
-                 SliceAlignments(*impl->universal, options.generation));
-  if (!layout.ok()) return WithSubject(layout.status(), path);
-  impl->layout = *std::move(layout);
+  RETURN_IF_ERROR(object.Reserve(sizes, options));
+  for (size_t i = 0; i < planners.size(); ++i) {
+    absl::StatusOr<SlicePlan> slice = std::move(planners[i]).Plan();
+    if (!slice.ok()) {
+      return WithSubject(slice.status(), SliceSubject(object, i));
+    }
+    impl->slices.push_back(*std::move(slice));
+  }
+  impl->IdentifyForSeal(*choices, options.host_cpu);
   return SigningPlan(std::move(impl));
+}
+
+absl::StatusOr<SigningPlan> SigningPlan::Create(
+    MappedFile file, const SigningOptions& options,
+    std::span<const Certificate> chain) {
+  ASSIGN_OR_RETURN(std::unique_ptr<CodeObject> code,
+                   OpenMachO(std::move(file)));
+  return Create(std::move(code), options, chain);
+}
+
+absl::StatusOr<std::vector<DigestKind>> SigningPlan::ChooseDigests(
+    const CodeObject& code, const SigningOptions& options) {
+  return Chooser(code, options, {}).ChooseDigests();
 }
 
 SigningPlan::SigningPlan(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 SigningPlan::SigningPlan(SigningPlan&&) noexcept = default;
 SigningPlan& SigningPlan::operator=(SigningPlan&&) noexcept = default;
 SigningPlan::~SigningPlan() = default;
+
+const std::string& SigningPlan::path() const { return impl_->code->path(); }
 
 std::span<const SlicePlan> SigningPlan::slices() const { return impl_->slices; }
 
@@ -650,60 +624,58 @@ bool SigningPlan::replaces_signature() const {
 }
 
 uint64_t SigningPlan::reserved_size(size_t slice) const {
-  return impl_->layout.slices[slice].layout.signature_size();
+  return impl_->code->Layout(slice).signature_size();
 }
 
-std::string SigningPlan::Format() const { return impl_->universal->Format(); }
+std::string SigningPlan::Format() const { return impl_->code->Format(); }
 
-// The SuperBlob is written blob by blob: joining them first would copy
-// CodeDirectories of many megabytes.
-absl::Status SigningPlan::Impl::WriteSignature(size_t index, ByteView cms,
-                                               StagedFile& staged) const {
+CdHash SigningPlan::cdhash() const { return impl_->cdhash; }
+
+const std::string& SigningPlan::designated_requirement() const {
+  return impl_->designated_requirement;
+}
+
+// Spec: Security, StaticCode.cpp, designatedRequirement and
+//       defaultDesignatedRequirement: of ad-hoc code the cdhashes of the slice
+//       that was looked at, then those of the others.
+void SigningPlan::Impl::IdentifyForSeal(const Choices& choices,
+                                        CpuType host_cpu) {
+  const size_t native = NativeSliceIndex(*code, host_cpu);
+  const SlicePlan& slice = slices[native];
+  const auto best = std::find(slice.digests.begin(), slice.digests.end(),
+                              BestDigest(slice.digests));
+  cdhash = slice.cdhashes[static_cast<size_t>(best - slice.digests.begin())];
+  std::optional<RequirementExpression> designated;
+  if (choices.designated.has_value()) {
+    auto parsed = ParseRequirement(*choices.designated);
+    if (parsed.ok()) designated = *std::move(parsed);
+  } else {
+    std::vector<CdHash> cdhashes = slice.cdhashes;
+    for (size_t i = 0; i < slices.size(); ++i) {
+      if (i == native) continue;
+      cdhashes.insert(cdhashes.end(), slices[i].cdhashes.begin(),
+                      slices[i].cdhashes.end());
+    }
+    designated = BuildImplicitDesignated(cdhashes);
+  }
+  if (designated.has_value()) {
+    designated_requirement = DumpRequirement(*designated);
+  }
+}
+
+SignatureParts SigningPlan::Impl::Parts(size_t index, ByteView cms) const {
   const SlicePlan& plan = slices[index];
-  const FileLayout::Slice& place = layout.slices[index];
-  const Bytes cms_blob = WrapBlob(kBlobWrapperMagic, cms);
-  std::map<uint32_t, ByteView> blobs(plan.blobs.begin(), plan.blobs.end());
+  SignatureParts parts;
+  parts.blobs = {plan.blobs.begin(), plan.blobs.end()};
   for (size_t i = 0; i < plan.code_directories.size(); ++i) {
-    blobs[CodeDirectorySlotAt(i)] = plan.code_directories[i];
+    parts.blobs[CodeDirectorySlotAt(i)] = plan.code_directories[i];
   }
-  blobs[kCmsSlot] = cms_blob;
-
-  std::map<uint32_t, size_t> sizes;
-  for (const auto& [slot, blob] : blobs) sizes[slot] = blob.size();
-  const Bytes index_bytes = BuildSuperBlobIndex(kEmbeddedSignatureMagic, sizes);
-  uint64_t size = index_bytes.size();
-  for (const auto& [slot, blob_size] : sizes) size += blob_size;
-  const uint64_t room = place.layout.signature_size();
-  if (size > room) {
-    return WithSubject(
-        PlanError(v1::REASON_SIGNATURE_TOO_LARGE,
-                  absl::StrFormat("the signature has %d bytes, %d more than "
-                                  "were reserved for it",
-                                  size, size - room)),
-        file.path() + " (" + plan.architecture + ")");
-  }
-
-  const uint64_t start = place.offset + place.layout.signature_offset();
-  uint64_t at = start;
-  RETURN_IF_ERROR(staged.Write(index_bytes, at));
-  at += index_bytes.size();
-  for (const auto& [slot, blob] : blobs) {
-    RETURN_IF_ERROR(staged.Write(blob, at));
-    at += blob.size();
-  }
-
-  // What a longer signature leaves behind it.
-  const UniversalFile::Slice& original = universal->slices()[index];
-  const uint64_t old_size = original.mach_o.Signature().size();
-  const uint64_t left_end = std::min(old_size, room);
-  if (left_end <= size) return absl::OkStatus();
-  return staged.CopyFrom(
-      file.fd(), original.offset + original.mach_o.SigningLimit() + size,
-      left_end - size, start + size);
+  parts.cms = cms;
+  return parts;
 }
 
-absl::Status SigningPlan::WriteSigned(const std::string& path,
-                                      std::span<const Bytes> cms) const {
+absl::StatusOr<std::vector<StagedFile>> SigningPlan::Stage(
+    std::span<const Bytes> cms, const TargetPath& target_path) const {
   const bool has_cms = !cms.empty() && std::none_of(cms.begin(), cms.end(),
                                                     [](const Bytes& each) {
                                                       return each.empty();
@@ -715,27 +687,38 @@ absl::Status SigningPlan::WriteSigned(const std::string& path,
                      absl::StrFormat("%d CMS signatures for %d slices",
                                      cms.size(), impl_->slices.size()));
   }
-  ASSIGN_OR_RETURN(StagedFile staged,
-                   StagedFile::Create(path, impl_->file.mode()));
-  RETURN_IF_ERROR(WriteLayout(impl_->layout, impl_->file.fd(), staged));
+  const CodeObject& code = *impl_->code;
+  std::vector<SignatureParts> signatures;
   for (size_t i = 0; i < impl_->slices.size(); ++i) {
-    RETURN_IF_ERROR(impl_->WriteSignature(
-        i, has_cms ? ByteView(cms[i]) : ByteView(), staged));
+    signatures.push_back(
+        impl_->Parts(i, has_cms ? ByteView(cms[i]) : ByteView()));
   }
-  if (!(FileState::Of(impl_->file.fd()) == impl_->state)) {
-    return WithSubject(
-        MakeError(absl::StatusCode::kAborted, v1::STAGE_WRITE,
-                  v1::REASON_FILE_CHANGED,
-                  impl_->file.path() + " was changed while it was signed"),
-        impl_->file.path());
+  std::vector<StagedFile> staged;
+  RETURN_IF_ERROR(code.Stage(signatures, target_path, staged));
+  if (!(FileState::Of(code.file().fd()) == impl_->state)) {
+    return WithSubject(MakeError(absl::StatusCode::kAborted, v1::STAGE_WRITE,
+                                 v1::REASON_FILE_CHANGED,
+                                 path() + " was changed while it was signed"),
+                       path());
   }
-  return staged.Commit();
+  return staged;
+}
+
+absl::Status SigningPlan::WriteSigned(const std::string& path,
+                                      std::span<const Bytes> cms) const {
+  ASSIGN_OR_RETURN(std::vector<StagedFile> staged,
+                   Stage(cms, [&](const std::string& original) {
+                     return original == impl_->code->path() ? path : original;
+                   }));
+  return StagedFile::CommitAll(std::move(staged));
 }
 
 absl::Status StripSignature(const std::string& path) {
-  ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
-  absl::StatusOr<UniversalFile> universal = UniversalFile::Parse(file.bytes());
-  if (!universal.ok()) return WithPath(universal.status(), path);
+  ASSIGN_OR_RETURN(MappedFile mapped, MappedFile::Open(path));
+  ASSIGN_OR_RETURN(const std::unique_ptr<CodeObject> code,
+                   OpenMachO(std::move(mapped)));
+  const MappedFile& file = code->file();
+  const UniversalFile* universal = code->universal();
   std::vector<SliceLayout> layouts;
   bool is_signed = false;
   for (const UniversalFile::Slice& slice : universal->slices()) {

@@ -1,10 +1,11 @@
-// Everything that is decided and computed before a key is used: where the
-// signature goes, the CodeDirectories, the blobs that they bind. Then, with
-// the CMS of each slice, the signed file.
+// Everything that is decided and computed before a key is used: the
+// CodeDirectories and the blobs that they bind. Then, with the CMS of each
+// slice, the signed file.
 //
-//   Mach-O + options + public chain -> SigningPlan -> CMS per slice -> file
+//   CodeObject + options + public chain -> [SigningPlan] -> CMS per slice
+//   SigningPlan + CMS -> staged files -> signed code
 //
-// Spec: Security, SecCodeSigner::Signer (signer.cpp) and machorep.cpp.
+// Spec: Security, SecCodeSigner::Signer (signer.cpp).
 
 #ifndef CODESEAL_CODESIGN_SIGNING_PLAN_H_
 #define CODESEAL_CODESIGN_SIGNING_PLAN_H_
@@ -23,70 +24,16 @@
 #include "codesign/base/bytes.h"
 #include "codesign/base/digest.h"
 #include "codesign/base/mapped_file.h"
+#include "codesign/base/staged_file.h"
 #include "codesign/cms/certificate.h"
-#include "codesign/macho/architecture.h"
+#include "codesign/code_object.h"
+#include "codesign/signing_options.h"
 
 namespace codeseal {
 
-// Bits of --preserve-metadata, Apple's values.
-enum PreserveMetadata : uint32_t {
-  kPreserveIdentifier = 0x1,
-  kPreserveRequirements = 0x2,
-  kPreserveEntitlements = 0x4,
-  kPreserveResourceRules = 0x8,
-  kPreserveFlags = 0x10,
-  kPreserveTeamIdentifier = 0x20,
-  kPreserveDigestAlgorithm = 0x40,
-  kPreservePreEncryptHashes = 0x80,
-  kPreserveRuntime = 0x100,
-  kPreserveLaunchConstraints = 0x200,
-  kPreserveLibraryConstraints = 0x400,
-};
-
-// Whose bytes to write: Apple's codesign has changed what it puts into a
-// signature. Measured on real files.
-enum class CodesignGeneration {
-  kBeforeMacOs12,  // 4 KiB pages; no DER entitlements; no executable segment;
-                   // __LINKEDIT and slices aligned to the CPU's page
-  kMacOs12,        // 4 KiB pages; SHA-1, too, for code of unknown platform
-  kMacOs26,        // 16 KiB pages for arm64
-};
-
-// What the user asked for. An empty optional means "as Apple's codesign would
-// choose", which may be a preserved or computed value.
-struct SigningOptions {
-  std::optional<std::string> identifier;
-  std::string identifier_prefix;
-  std::optional<std::string> team_identifier;  // "" for none
-  std::optional<uint32_t> flags;
-  std::optional<Bytes> entitlements;  // plist bytes as given, or a whole blob
-  // A requirement set blob (fade0c01). The default designated requirement is
-  // added when it has none.
-  std::optional<Bytes> requirements;
-  std::vector<DigestKind> digests;    // empty: by the minimum OS version
-  std::optional<uint32_t> page_size;  // bytes, a power of two; 0 for one page
-  std::optional<uint32_t> runtime_version;  // 0x00XXYYZZ
-  uint32_t preserve_metadata = 0;           // PreserveMetadata bits
-  uint32_t reserved_cms_size = 18000;       // --signature-size, bytes
-  bool force_library_entitlements = false;
-  bool force = false;  // -f: replace an existing signature
-  bool strict = true;  // refuse code that Apple's strict validation refuses
-  bool pre_encrypt_hashes = false;  // --generate-pre-encrypt-hashes
-  // A bundle's files, which are sealed but not stored in the signature. The
-  // Info.plist takes the place of the executable's own.
-  std::optional<Bytes> info_plist;
-  std::optional<Bytes> code_resources;
-  // Launch and library constraints: whole blobs (fade8181) for slots 8 to 11.
-  std::map<uint32_t, Bytes> constraints;
-  // Some of Apple's choices depend on the machine that signs: the slice whose
-  // UUID and Info.plist stand for the file, and what its codesign writes.
-  CpuType host_cpu = CpuType::kArm64;
-  CodesignGeneration generation = CodesignGeneration::kMacOs26;
-};
-
-// One slice of the file, ready to be signed.
+// One slice of the code, ready to be signed. What is no Mach-O is one slice.
 struct SlicePlan {
-  std::string architecture;             // "arm64"
+  std::string architecture;             // "arm64"; empty if it is no Mach-O
   std::vector<Bytes> code_directories;  // raw blobs, primary first
   std::vector<DigestKind> digests;      // hashType of each
   std::vector<CdHash> cdhashes;         // of each
@@ -94,7 +41,7 @@ struct SlicePlan {
                                     // the signature stores
 };
 
-// Movable; owns the mapped file. Thread-compatible.
+// Movable; owns the code object. Thread-compatible.
 class SigningPlan {
  public:
   // Reads and hashes; writes nothing. An empty `chain` means ad-hoc; otherwise
@@ -104,30 +51,53 @@ class SigningPlan {
   // FAILED_PRECONDITION for what cannot be signed so (STAGE_PLAN:
   // REASON_ALREADY_SIGNED, REASON_NO_HEADER_ROOM, ...), with the path and
   // architecture as subject.
+  static absl::StatusOr<SigningPlan> Create(std::unique_ptr<CodeObject> code,
+                                            const SigningOptions& options,
+                                            std::span<const Certificate> chain);
+  // The same for a Mach-O.
   static absl::StatusOr<SigningPlan> Create(MappedFile file,
                                             const SigningOptions& options,
                                             std::span<const Certificate> chain);
+
+  // The digests that Create() would use. A bundle's seal, which Create() needs,
+  // has the same: they must be known before.
+  static absl::StatusOr<std::vector<DigestKind>> ChooseDigests(
+      const CodeObject& code, const SigningOptions& options);
 
   SigningPlan(SigningPlan&&) noexcept;
   SigningPlan& operator=(SigningPlan&&) noexcept;
   ~SigningPlan();
 
+  const std::string& path() const;  // of the file that is signed
   // In the file's order.
   std::span<const SlicePlan> slices() const;
   const std::string& identifier() const;
   bool replaces_signature() const;
   // Bytes kept free for the signature of slices()[slice].
   uint64_t reserved_size(size_t slice) const;
-  // Apple's words: "Mach-O universal (x86_64 arm64)".
+  // Apple's words: "Mach-O universal (x86_64 arm64)". For the main executable
+  // of a bundle it is the second half of them.
   std::string Format() const;
 
-  // Writes the signed file beside `path` and renames it. `cms` has one
-  // ContentInfo for each slice, without wrapper, in order; for an ad-hoc plan
-  // it is empty. Where the signature is shorter than the one it replaces, the
-  // old bytes behind it stay, as they do with Apple's codesign.
+  // What the seal of a bundle around this code stores of it: the cdhash that
+  // the machine of options.host_cpu would judge by, and the designated
+  // requirement as text, which for ad-hoc code are all its cdhashes.
+  CdHash cdhash() const;
+  const std::string& designated_requirement() const;
+
+  // Writes everything that is to change beside where it belongs; nothing is to
+  // be seen before StagedFile::Commit(). `cms` has one ContentInfo for each
+  // slice, without wrapper, in order; for an ad-hoc plan it is empty. Where the
+  // signature is shorter than the one it replaces, the old bytes behind it
+  // stay, as they do with Apple's codesign.
   // Errors: FAILED_PRECONDITION REASON_SIGNATURE_TOO_LARGE; ABORTED
   // REASON_FILE_CHANGED when the original is not what was hashed; the file
-  // faults of StagedFile. The target is untouched after any of them.
+  // faults of StagedFile. Nothing remains after any of them.
+  absl::StatusOr<std::vector<StagedFile>> Stage(
+      std::span<const Bytes> cms, const TargetPath& target_path) const;
+
+  // Stage() and commit at once. The signed file goes to `path`, which may be
+  // another than that of the original.
   absl::Status WriteSigned(const std::string& path,
                            std::span<const Bytes> cms) const;
 

@@ -113,22 +113,40 @@ absl::Status StagedFile::Resize(uint64_t size) {
   return absl::OkStatus();
 }
 
-absl::Status StagedFile::Commit() {
+absl::Status StagedFile::Flush() {
+  if (fd_ < 0) return absl::OkStatus();
   if (fsync(fd_) != 0) return WriteError(errno, "flush", path_);
+  const int fd = std::exchange(fd_, -1);
+  if (close(fd) != 0) return WriteError(errno, "write", path_);
+  return absl::OkStatus();
+}
+
+absl::Status StagedFile::Commit() {
+  RETURN_IF_ERROR(Flush());
+  RETURN_IF_ERROR(Place());
+  FlushFolder(std::filesystem::path(path_).parent_path().string());
+  return absl::OkStatus();
+}
+
+absl::Status StagedFile::Place() {
   if (rename(staged_path_.c_str(), path_.c_str()) != 0) {
     return WriteError(errno, "replace", path_);
   }
   staged_path_.clear();
-  const std::string folder =
-      std::filesystem::path(path_).parent_path().string();
-  const int folder_fd =
-      open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder_fd >= 0) {
-    // Some file systems refuse to flush a folder; the rename has happened.
-    fsync(folder_fd);
-    close(folder_fd);
-  }
   return absl::OkStatus();
+}
+
+absl::Status StagedFile::CommitAll(std::vector<StagedFile> files) {
+  for (StagedFile& file : files) RETURN_IF_ERROR(file.Flush());
+  for (StagedFile& file : files) RETURN_IF_ERROR(file.Commit());
+  return absl::OkStatus();
+}
+
+void FlushFolder(const std::string& folder) {
+  const int fd = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return;
+  fsync(fd);
+  close(fd);
 }
 
 }  // namespace codeseal

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -35,12 +36,25 @@ class StagedFile {
   absl::Status Write(ByteView bytes, uint64_t offset);
   absl::Status Resize(uint64_t size);
 
-  // Flushes to disk, renames over the target and flushes the folder. Once it
-  // returns OK, the new file survives a power cut.
+  // Flushes to disk and closes the file: nothing more can be written. For many
+  // files that are to be renamed together.
+  absl::Status Flush();
+
+  // Flush() if that was not called, renames over the target and flushes the
+  // folder. Once it returns OK, the new file survives a power cut.
   absl::Status Commit();
 
+  // Renames over the target and flushes nothing: for a target in a folder that
+  // is itself staged.
+  absl::Status Place();
+
   int fd() const { return fd_; }
+  const std::string& path() const { return path_; }  // the target's
   const std::string& staged_path() const { return staged_path_; }
+
+  // Commits many: flushes all before the first is renamed, then renames in
+  // order.
+  static absl::Status CommitAll(std::vector<StagedFile> files);
 
  private:
   StagedFile() = default;
@@ -49,6 +63,9 @@ class StagedFile {
   std::string staged_path_;
   int fd_ = -1;
 };
+
+// Flushes a folder's list of names, where the file system can.
+void FlushFolder(const std::string& folder);
 
 }  // namespace codeseal
 

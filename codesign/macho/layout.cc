@@ -127,14 +127,14 @@ void SetLoadCommands(const MachO& mach_o, uint32_t count, uint32_t size,
 
 }  // namespace
 
-SliceLayout SliceLayout::Unchanged(const MachO& mach_o,
+SliceLayout SliceLayout::Unchanged(ByteView original,
                                    uint64_t signature_offset) {
-  assert(signature_offset <= mach_o.raw().size());
+  assert(signature_offset <= original.size());
   SliceLayout layout;
-  layout.original_ = mach_o.raw();
+  layout.original_ = original;
   layout.original_end_ = signature_offset;
   layout.signature_offset_ = signature_offset;
-  layout.signature_size_ = mach_o.raw().size() - signature_offset;
+  layout.signature_size_ = original.size() - signature_offset;
   return layout;
 }
 

@@ -34,9 +34,13 @@ inline constexpr uint64_t kLinkeditAlignment = 0x4000;
 // original slice.
 class SliceLayout {
  public:
-  // The slice as it is, up to `signature_offset`, which must not be behind its
-  // end: for looking at an existing signature.
-  static SliceLayout Unchanged(const MachO& mach_o, uint64_t signature_offset);
+  // The bytes as they are, up to `signature_offset`, which must not be behind
+  // their end: for looking at an existing signature, and for files that have
+  // theirs elsewhere.
+  static SliceLayout Unchanged(ByteView original, uint64_t signature_offset);
+  static SliceLayout Unchanged(const MachO& mach_o, uint64_t signature_offset) {
+    return Unchanged(mach_o.raw(), signature_offset);
+  }
 
   // Bytes that the signature covers (codeLimit): everything before it.
   uint64_t signature_offset() const { return signature_offset_; }
