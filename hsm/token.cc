@@ -72,7 +72,9 @@ hsm::WorkerConfig MakeWorkerConfig(const TokenConfig& config) {
   wire.set_pin_source(config.pin_source);
   const uint32_t count = config.serialize ? 1 : config.session_count;
   wire.set_session_count(count);
-  wire.set_channel_count(count);
+  // Some requests wait in the worker, so that a session that comes free is used
+  // again at once.
+  wire.set_channel_count(std::min(count + count / 4 + 1, kMaxSessionCount));
   return wire;
 }
 

@@ -18,8 +18,11 @@ constexpr absl::Duration kFirstRetry = absl::Milliseconds(100);
 constexpr absl::Duration kLongestRetry = absl::Seconds(1);
 
 // The session that signs is idle while its thread builds and verifies a CMS;
-// this many threads more than sessions keep the token busy.
-constexpr size_t kExtraThreads = 2;
+// more threads than sessions keep the token busy.
+size_t ThreadCount(const TokenConfig& token) {
+  return token.serialize ? 1
+                         : token.session_count + token.session_count / 2 + 2;
+}
 
 absl::StatusOr<std::vector<Certificate>> LoadChain(const std::string& path) {
   ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
@@ -146,8 +149,7 @@ absl::StatusOr<std::unique_ptr<IdentityStore>> IdentityStore::Create(
       continue;
     }
     SigningPool::Options options;
-    options.thread_count =
-        each.serialize ? 1 : each.session_count + kExtraThreads;
+    options.thread_count = ThreadCount(each);
     options.max_waiting = config.limits.queue;
     options.max_wait = config.limits.queue_age;
     store->tokens_.push_back(std::make_unique<TokenService>(TokenService{

@@ -1,6 +1,7 @@
 #include "server/request_handler.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -31,12 +32,13 @@ absl::Status CheckValidNow(const Certificate& leaf, absl::Time now,
 
 // No signature leaves that was not verified with the certificate's key.
 absl::Status VerifyOwn(ByteView cms, const CmsContent& content,
-                       const Certificate& leaf) {
-  const absl::StatusOr<CmsSignature> verified = VerifyAppleCms(cms, content);
+                       std::span<const Certificate> chain) {
+  const absl::StatusOr<CmsSignature> verified =
+      VerifyAppleCms(cms, content, chain);
   std::string why;
   if (!verified.ok()) {
     why = std::string(Message(verified.status()));
-  } else if (!Equal(verified->signer.der(), leaf.der())) {
+  } else if (!(verified->signer == chain.front())) {
     why = "it names another signer";
   } else {
     return absl::OkStatus();
@@ -60,7 +62,7 @@ absl::StatusOr<Bytes> SignAndVerify(IdentityVersion& version,
   if (!cms.ok()) {
     return scope.token_status().ok() ? cms.status() : scope.token_status();
   }
-  RETURN_IF_ERROR(VerifyOwn(*cms, content, version.chain().front()));
+  RETURN_IF_ERROR(VerifyOwn(*cms, content, version.chain()));
   return cms;
 }
 

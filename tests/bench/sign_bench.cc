@@ -1,7 +1,7 @@
 // What codeseal costs over a token used directly, as ratios from one run: this
 // machine's speed changes by the minute, so both sides are measured in turn.
 //
-//   sign_bench [--json] [--rounds N] [--seconds S] [--sessions N]
+//   sign_bench [--json] [--rounds N] [--seconds S] [--sessions N] [--only WORD]
 //
 //   throughput  signatures a second, through gRPC, mutual TLS and a codeseald
 //               process, over C_SignInit + C_Sign with as many sessions
@@ -49,6 +49,7 @@ struct Options {
   double seconds = 2.0;  // of each side in each round
   size_t session_count = 4;
   int latency_count = 400;
+  std::string only;  // measures the scenarios whose names hold this
 };
 
 // What is measured: the same key and module on both sides.
@@ -284,6 +285,10 @@ Options ReadOptions(int argc, char** argv) {
       options.json = true;
       continue;
     }
+    if (word == "--only" && i + 1 < argc) {
+      options.only = argv[++i];
+      continue;
+    }
     const double value = i + 1 < argc ? std::atof(argv[++i]) : 0;
     if (value <= 0) Fail("usage: see the head of sign_bench.cc");
     if (word == "--rounds") {
@@ -308,6 +313,9 @@ int Main(int argc, char** argv) {
   };
   Json results = Json::array();
   for (const Scenario& scenario : scenarios) {
+    if (std::string(scenario.name).find(options.only) == std::string::npos) {
+      continue;
+    }
     results.push_back(Measure(scenario, options));
     if (!options.json) Print(results.back());
   }
