@@ -19,7 +19,9 @@
 #include "absl/synchronization/mutex.h"
 #include "codesign/base/clock.h"
 #include "codesign/base/error.h"
+#include "codesign/base/staged_file.h"
 #include "hsm/token.h"
+#include "server/ca_commands.h"
 #include "server/config.h"
 #include "server/identity_store.h"
 #include "server/log.h"
@@ -115,13 +117,9 @@ absl::Status Print(const std::string& out_path,
   if (out_path.empty()) return command(std::cout);
   std::ostringstream text;
   RETURN_IF_ERROR(command(text));
-  errno = 0;
-  std::ofstream file(out_path, std::ios::binary | std::ios::trunc);
-  file << text.str();
-  file.close();
-  if (file.good()) return absl::OkStatus();
-  return FileError(errno != 0 ? errno : EIO, v1::STAGE_WRITE, "write",
-                   out_path);
+  ASSIGN_OR_RETURN(StagedFile file, StagedFile::Create(out_path, 0644));
+  RETURN_IF_ERROR(file.Write(AsBytes(text.str()), 0));
+  return file.Commit();
 }
 
 void AddTokenOptions(CLI::App& command, TokenArguments& arguments) {
@@ -143,6 +141,78 @@ void AddKeyOptions(CLI::App& command, TokenArguments& arguments) {
   command.add_option("--label", arguments.label, "CKA_LABEL of the key");
 }
 
+void AddDays(CLI::App& command, uint32_t& days) {
+  constexpr uint32_t kHundredYears = 36525;
+  command.add_option("--days", days, "how long it is valid, from now")
+      ->capture_default_str()
+      ->check(CLI::Range(uint32_t{1}, kHundredYears));
+}
+
+// `codeseald ca ...`. What the options fill lives as long as `run` does.
+void AddCa(CLI::App& app, TokenArguments& token, CaInitArguments& init,
+           CaIssueArguments& issue, std::string& out,
+           std::function<absl::Status()>& run) {
+  CLI::App& ca = *app.add_subcommand(
+      "ca", "A code-signing authority of your own, its key on a token");
+  ca.require_subcommand(1);
+  const auto add = [&](const char* name, const char* description,
+                       std::string& folder) -> CLI::App& {
+    CLI::App& command = *ca.add_subcommand(name, description);
+    command.add_option("--dir", folder, "folder of the authority's record")
+        ->required();
+    return command;
+  };
+
+  CLI::App& initialise =
+      add("init", "Generate the root key inside the token; print the root",
+          init.folder);
+  AddKeyOptions(initialise, token);
+  initialise.add_option("--subject", init.subject, "CN=...,O=...")->required();
+  initialise.add_option("--algorithm", init.algorithm,
+                        "p256 (default), p384, rsa2048, rsa3072, rsa4096");
+  AddDays(initialise, init.days);
+  initialise.add_flag("--use-existing-key", init.use_existing_key,
+                      "the key is there: an earlier init was interrupted");
+  initialise.add_option("--out", out, "file instead of standard output");
+  initialise.callback([&] {
+    run = [&] {
+      init.key = token;
+      return Print(out, [&](std::ostream& to) { return InitCa(init, to); });
+    };
+  });
+
+  CLI::App& leaf =
+      add("issue", "Certify a key for code signing; print leaf and root",
+          issue.folder);
+  AddKeyOptions(leaf, token);
+  auto* const request =
+      leaf.add_option("--csr", issue.request_path, "certificate request, PEM");
+  leaf.add_option("--leaf-label", issue.leaf.label,
+                  "CKA_LABEL of the key to certify, on the same token")
+      ->excludes(request);
+  leaf.add_option("--leaf-id", issue.leaf.id, "its CKA_ID, hexadecimal")
+      ->excludes(request);
+  leaf.add_option("--leaf-uri", issue.leaf.uri,
+                  "its RFC 7512 URI, when it is on another token")
+      ->excludes(request);
+  leaf.add_option("--subject", issue.subject, "CN=...,O=..., with a key");
+  AddDays(leaf, issue.days);
+  leaf.add_option("--out", out, "file instead of standard output");
+  leaf.callback([&] {
+    run = [&] {
+      issue.key = token;
+      return Print(out,
+                   [&](std::ostream& to) { return IssueFromCa(issue, to); });
+    };
+  });
+
+  CLI::App& list = add("list", "What was issued", issue.folder);
+  list.add_flag("--json", token.json, "print JSON");
+  list.callback([&] {
+    run = [&] { return ListCa(issue.folder, token.json, std::cout); };
+  });
+}
+
 int Main(int argc, char** argv) {
   CLI::App app("Signs Apple code with keys that never leave a PKCS#11 token.",
                "codeseald");
@@ -156,6 +226,7 @@ int Main(int argc, char** argv) {
   std::string algorithm = "rsa2048";
   std::string subject;
   std::string certificate;
+  uint32_t days = 365;
 
   auto* const serve = app.add_subcommand("serve", "Serve until SIGTERM");
   serve->add_option("--config", path, "configuration file")->required();
@@ -211,6 +282,21 @@ int Main(int argc, char** argv) {
       });
     };
   });
+  auto* const self_sign = keys->add_subcommand(
+      "self-sign",
+      "Make a self-signed code-signing certificate and store it beside its "
+      "key; print it");
+  AddKeyOptions(*self_sign, token);
+  self_sign->add_option("--subject", subject, "CN=...,O=...")->required();
+  AddDays(*self_sign, days);
+  self_sign->add_option("--out", out, "file instead of standard output");
+  self_sign->callback([&] {
+    run = [&] {
+      return Print(out, [&](std::ostream& to) {
+        return SelfSign(token, subject, days, to);
+      });
+    };
+  });
   auto* const import = keys->add_subcommand(
       "import-certificate", "Store a certificate beside its key");
   AddKeyOptions(*import, token);
@@ -218,6 +304,10 @@ int Main(int argc, char** argv) {
   import->callback([&] {
     run = [&] { return ImportCertificate(token, certificate, std::cout); };
   });
+
+  CaInitArguments ca_init;
+  CaIssueArguments ca_issue;
+  AddCa(app, token, ca_init, ca_issue, out, run);
 
   try {
     app.parse(argc, argv);

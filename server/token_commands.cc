@@ -1,107 +1,25 @@
 #include "server/token_commands.h"
 
 #include <algorithm>
-#include <charconv>
 #include <memory>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/escaping.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "codesign/base/error.h"
 #include "codesign/base/mapped_file.h"
 #include "codesign/cms/certificate.h"
+#include "hsm/certificate_issuer.h"
 #include "hsm/certificate_request.h"
 #include "hsm/token.h"
-#include "hsm/token_uri.h"
 #include "nlohmann/json.hpp"
 #include "server/config.h"
+#include "server/validity.h"
 
 namespace codeseal {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-// People wait for these commands; RSA-4096 in a token takes its time.
-constexpr absl::Duration kPatience = absl::Seconds(60);
-
-absl::Status UsageError(const std::string& message) {
-  return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
-                   v1::REASON_USAGE, message);
-}
-
-absl::StatusOr<Bytes> ParseHex(const std::string& text) {
-  Bytes bytes;
-  for (size_t at = 0; at < text.size(); at += 2) {
-    uint8_t byte = 0;
-    const char* const first = text.data() + at;
-    const char* const last = first + std::min<size_t>(2, text.size() - at);
-    const auto [end, error] = std::from_chars(first, last, byte, 16);
-    if (error != std::errc() || end != first + 2) {
-      return UsageError("--id wants pairs of hexadecimal digits, not '" + text +
-                        "'");
-    }
-    bytes.push_back(byte);
-  }
-  return bytes;
-}
-
-struct OpenedToken {
-  std::shared_ptr<Token> token;
-  KeyReference key;
-};
-
-absl::StatusOr<TokenConfig> FindTokenConfig(const TokenArguments& arguments) {
-  ASSIGN_OR_RETURN(ServerConfig config, LoadConfig(arguments.config));
-  const auto named = [&](const TokenConfig& each) {
-    return each.name == arguments.token;
-  };
-  const auto found =
-      arguments.token.empty() && config.tokens.size() == 1
-          ? config.tokens.begin()
-          : std::find_if(config.tokens.begin(), config.tokens.end(), named);
-  if (found == config.tokens.end()) {
-    return UsageError(arguments.token.empty()
-                          ? "name one of the tokens with --token"
-                          : "the configuration has no token named " +
-                                arguments.token);
-  }
-  return std::move(*found);
-}
-
-absl::StatusOr<OpenedToken> OpenToken(const TokenArguments& arguments) {
-  if (arguments.uri.empty() == arguments.config.empty()) {
-    return UsageError("give either --token-uri or --config");
-  }
-  OpenedToken opened;
-  TokenConfig config;
-  if (!arguments.uri.empty()) {
-    ASSIGN_OR_RETURN(TokenUri uri, ParseTokenUri(arguments.uri));
-    config = std::move(uri.config);
-    opened.key = std::move(uri.key);
-  } else {
-    ASSIGN_OR_RETURN(config, FindTokenConfig(arguments));
-  }
-  if (!arguments.id.empty()) {
-    ASSIGN_OR_RETURN(opened.key.id, ParseHex(arguments.id));
-  }
-  if (!arguments.label.empty()) opened.key.label = arguments.label;
-  config.operation_timeout = std::max(config.operation_timeout, kPatience);
-  ASSIGN_OR_RETURN(opened.token, Token::Create(std::move(config)));
-  return opened;
-}
-
-absl::StatusOr<OpenedToken> OpenKey(const TokenArguments& arguments) {
-  ASSIGN_OR_RETURN(OpenedToken opened, OpenToken(arguments));
-  if (opened.key.id.empty() && opened.key.label.empty()) {
-    return UsageError(
-        "name the key: id= or object= in the URI, or --id or --label");
-  }
-  return opened;
-}
-
-absl::Time Deadline() { return absl::Now() + kPatience; }
 
 std::vector<std::string> AttributeWords(const KeyAttributes& attributes) {
   const std::pair<bool, const char*> words[] = {
@@ -202,11 +120,12 @@ absl::StatusOr<std::vector<ProbeResult>> ProbeIdentities(
                          MappedFile::Open(version.chain));
         ASSIGN_OR_RETURN(const std::vector<Certificate> chain,
                          Certificate::ParsePem(AsText(file.bytes())));
-        absl::Status status = token
-                                  ->LoadKey(version.key, identity.key_policy,
-                                            chain.front().der(), Deadline())
-                                  .status();
-        if (status.ok()) status = token->Probe(version.key, Deadline());
+        absl::Status status =
+            token
+                ->LoadKey(version.key, identity.key_policy, chain.front().der(),
+                          TokenDeadline())
+                .status();
+        if (status.ok()) status = token->Probe(version.key, TokenDeadline());
         results.push_back(
             {identity.name + " " + version.id + " on token " + each.name,
              status});
@@ -220,7 +139,8 @@ absl::StatusOr<std::vector<ProbeResult>> ProbeIdentities(
 
 absl::Status ListToken(const TokenArguments& arguments, std::ostream& out) {
   ASSIGN_OR_RETURN(const OpenedToken opened, OpenToken(arguments));
-  ASSIGN_OR_RETURN(const TokenListing listing, opened.token->List(Deadline()));
+  ASSIGN_OR_RETURN(const TokenListing listing,
+                   opened.token->List(TokenDeadline()));
   if (arguments.json) {
     out << ToJson(listing).dump(2, ' ', false, Json::error_handler_t::replace)
         << "\n";
@@ -238,7 +158,7 @@ absl::Status ProbeToken(const TokenArguments& arguments, std::ostream& out) {
   } else {
     ASSIGN_OR_RETURN(const OpenedToken opened, OpenKey(arguments));
     results.push_back({"key on token " + opened.token->config().label,
-                       opened.token->Probe(opened.key, Deadline())});
+                       opened.token->Probe(opened.key, TokenDeadline())});
   }
   absl::Status first_fault;
   Json list = Json::array();
@@ -276,7 +196,7 @@ absl::Status GenerateKey(const TokenArguments& arguments,
   ASSIGN_OR_RETURN(const OpenedToken opened, OpenKey(arguments));
   ASSIGN_OR_RETURN(
       const Bytes public_key,
-      opened.token->GenerateKey(opened.key, found->second, Deadline()));
+      opened.token->GenerateKey(opened.key, found->second, TokenDeadline()));
   out << ToPem("PUBLIC KEY", public_key);
   return absl::OkStatus();
 }
@@ -287,10 +207,31 @@ absl::Status RequestCertificate(const TokenArguments& arguments,
   ASSIGN_OR_RETURN(
       std::shared_ptr<KeyBackend> key,
       opened.token->LoadKey(opened.key, KeyPolicy::kImportedAllowed, {},
-                            Deadline()));
+                            TokenDeadline()));
   ASSIGN_OR_RETURN(
       const std::string pem,
-      BuildCertificateRequest(std::move(key), subject, Deadline()));
+      BuildCertificateRequest(std::move(key), subject, TokenDeadline()));
+  out << pem;
+  return absl::OkStatus();
+}
+
+absl::Status SelfSign(const TokenArguments& arguments,
+                      const std::string& subject, uint32_t days,
+                      std::ostream& out) {
+  ASSIGN_OR_RETURN(const OpenedToken opened, OpenKey(arguments));
+  ASSIGN_OR_RETURN(
+      std::shared_ptr<KeyBackend> key,
+      opened.token->LoadKey(opened.key, KeyPolicy::kImportedAllowed, {},
+                            TokenDeadline()));
+  const ValidityPeriod validity = ValidityFromNow(days);
+  ASSIGN_OR_RETURN(
+      const std::string pem,
+      BuildSelfSignedCertificate(std::move(key), subject, validity.not_before,
+                                 validity.not_after, TokenDeadline()));
+  ASSIGN_OR_RETURN(const std::vector<Certificate> certificates,
+                   Certificate::ParsePem(pem));
+  RETURN_IF_ERROR(opened.token->ImportCertificate(
+      opened.key, certificates.front().der(), TokenDeadline()));
   out << pem;
   return absl::OkStatus();
 }
@@ -306,7 +247,7 @@ absl::Status ImportCertificate(const TokenArguments& arguments,
   }
   ASSIGN_OR_RETURN(const OpenedToken opened, OpenKey(arguments));
   RETURN_IF_ERROR(opened.token->ImportCertificate(
-      opened.key, certificates->front().der(), Deadline()));
+      opened.key, certificates->front().der(), TokenDeadline()));
   out << "imported '" << certificates->front().CommonName() << "'\n";
   return absl::OkStatus();
 }

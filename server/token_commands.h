@@ -4,23 +4,14 @@
 #ifndef CODESEAL_SERVER_TOKEN_COMMANDS_H_
 #define CODESEAL_SERVER_TOKEN_COMMANDS_H_
 
+#include <cstdint>
 #include <ostream>
 #include <string>
 
 #include "absl/status/status.h"
+#include "server/opened_token.h"
 
 namespace codeseal {
-
-// Which token, and which key on it: by URI, or by the name that a token has in
-// a configuration file.
-struct TokenArguments {
-  std::string uri;     // RFC 7512
-  std::string config;  // path of the configuration
-  std::string token;   // name under `tokens`
-  std::string id;     // of the key, hexadecimal; beside or instead of the URI's
-  std::string label;  // of the key
-  bool json = false;  // for list and probe
-};
 
 // All print to `out` what was asked for, and nothing when they fail.
 // Errors: those of hsm/token.h; INVALID_ARGUMENT STAGE_USAGE REASON_USAGE.
@@ -41,6 +32,12 @@ absl::Status GenerateKey(const TokenArguments& arguments,
 // Prints a PKCS#10 request, PEM.
 absl::Status RequestCertificate(const TokenArguments& arguments,
                                 const std::string& subject, std::ostream& out);
+
+// Makes a code-signing certificate that the key signs itself, stores it beside
+// the key and prints it, PEM.
+absl::Status SelfSign(const TokenArguments& arguments,
+                      const std::string& subject, uint32_t days,
+                      std::ostream& out);
 
 // Stores the first certificate of the PEM file beside its key.
 absl::Status ImportCertificate(const TokenArguments& arguments,

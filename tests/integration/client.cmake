@@ -20,6 +20,11 @@ codeseal_test(client_server_test
   DEPS codeseal::mach_o_builder codeseal_subprocess codeseal_server_process
        codeseal::test_pki
   LABELS integration)
+codeseal_test(own_authority_test
+  SRCS own_authority_test.cc
+  DEPS codeseal::mach_o_builder codeseal_subprocess codeseal_server_process
+       codeseal::test_pki
+  LABELS integration)
 # The long form, for hand and night: ctest -L stress.
 codeseal_test(client_kill_stress
   SRCS client_kill_test.cc
@@ -31,7 +36,7 @@ set_target_properties(codeseal_kill_at PROPERTIES PREFIX "")
 target_link_libraries(codeseal_kill_at PRIVATE ${CMAKE_DL_LIBS})
 
 foreach(test client_local_test client_token_test client_server_test
-        client_kill_test client_kill_stress)
+        client_kill_test client_kill_stress own_authority_test)
   target_compile_definitions(${test} PRIVATE ${client_test_definitions}
     CODESEAL_KILL_AT_LIBRARY="$<TARGET_FILE:codeseal_kill_at>")
   add_dependencies(${test} codeseal codeseal_kill_at)

@@ -2,7 +2,6 @@
 
 #include <openssl/pem.h>
 
-#include "absl/time/clock.h"
 #include "hsm/openssl_ptr.h"
 #include "hsm/public_key.h"
 #include "tests/support/software_key.h"
@@ -30,11 +29,6 @@ UniqueX509Req ReadRequest(const std::string& pem) {
       PEM_read_bio_X509_REQ(in.get(), nullptr, nullptr, nullptr));
 }
 
-UniqueX509 ReadCertificate(const std::string& pem) {
-  const UniqueBio in(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
-  return UniqueX509(PEM_read_bio_X509(in.get(), nullptr, nullptr, nullptr));
-}
-
 class CertificateRequestTest : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(CertificateRequestTest, RequestHasSubjectAndVerifies) {
@@ -50,28 +44,6 @@ TEST_P(CertificateRequestTest, RequestHasSubjectAndVerifies) {
             "C=DE");
   const auto public_key = ParsePublicKey(key->public_key());
   EXPECT_EQ(X509_REQ_verify(request.get(), public_key->get()), 1);
-}
-
-TEST_P(CertificateRequestTest, SelfSignedCertificateIsForCodeSigning) {
-  const auto key = SoftwareKey::Cached(GetParam());
-  const absl::Time start = absl::FromUnixSeconds(1700000000);
-  const auto pem = BuildSelfSignedCertificate(
-      key, "CN=t", start, start + absl::Hours(24), absl::InfiniteFuture());
-  ASSERT_THAT(pem, IsOk());
-  const UniqueX509 certificate = ReadCertificate(*pem);
-  ASSERT_NE(certificate, nullptr);
-  const auto public_key = ParsePublicKey(key->public_key());
-  EXPECT_EQ(X509_verify(certificate.get(), public_key->get()), 1);
-  EXPECT_EQ(X509_check_ca(certificate.get()), 0);
-  EXPECT_EQ(X509_get_key_usage(certificate.get()),
-            uint32_t{KU_DIGITAL_SIGNATURE});
-  EXPECT_EQ(X509_get_extended_key_usage(certificate.get()),
-            uint32_t{XKU_CODE_SIGN});
-  const UniqueX509 again = ReadCertificate(*BuildSelfSignedCertificate(
-      key, "CN=t", start, start + absl::Hours(24), absl::InfiniteFuture()));
-  EXPECT_NE(ASN1_INTEGER_cmp(X509_get0_serialNumber(certificate.get()),
-                             X509_get0_serialNumber(again.get())),
-            0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Keys, CertificateRequestTest,

@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "absl/time/clock.h"
-#include "hsm/certificate_request.h"
+#include "hsm/certificate_issuer.h"
 #include "hsm/openssl_ptr.h"
 #include "hsm/public_key.h"
 #include "tests/support/softhsm.h"
