@@ -4,9 +4,9 @@
 //   KeyBackend -> root certificate
 //   request or key -> [IssueCodeSigningCertificate] -> leaf -> chain of code
 //
-// Spec: RFC 5280; what Apple's code signing policy asks of a leaf, facts sheet
-//       of codesign/cms/certificate.h: extendedKeyUsage code signing, keyUsage
-//       digitalSignature, both critical here and nothing else beside them.
+// Spec: RFC 5280. What Apple's code signing policy asks of a leaf is in
+//       codesign/cms/certificate.h; these carry it as critical extensions, and
+//       no other purpose.
 
 #ifndef CODESEAL_HSM_CERTIFICATE_ISSUER_H_
 #define CODESEAL_HSM_CERTIFICATE_ISSUER_H_
