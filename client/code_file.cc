@@ -41,6 +41,15 @@ absl::StatusOr<MappedFile> OpenCodeFile(const std::string& path) {
   return file;
 }
 
+absl::StatusOr<StoredCode> OpenStoredCode(const std::string& path,
+                                          const std::string& version) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(path, error)) {
+    RETURN_IF_ERROR(OpenCodeFile(path).status());
+  }
+  return StoredCode::Open(path, version);
+}
+
 absl::StatusOr<Bytes> ReadSmallFile(const std::string& path) {
   ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
   if (file.bytes().size() > kSmallFileSize) {

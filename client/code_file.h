@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "codesign/base/mapped_file.h"
+#include "codesign/verify/stored_code.h"
 
 namespace codeseal::client {
 
@@ -16,6 +17,12 @@ namespace codeseal::client {
 // Errors: FAILED_PRECONDITION REASON_UNSUPPORTED_CODE for folders (bundles),
 // disk images and installer packages; the faults of MappedFile.
 absl::StatusOr<MappedFile> OpenCodeFile(const std::string& path);
+
+// A bundle, or a file as above. Of a versioned framework the current version is
+// taken, or `version`.
+// Errors: those, and those of StoredCode::Open().
+absl::StatusOr<StoredCode> OpenStoredCode(const std::string& path,
+                                          const std::string& version = "");
 
 // The whole of a small file that an option names.
 // Errors: those of MappedFile; INVALID_ARGUMENT REASON_FILE_TOO_BIG above

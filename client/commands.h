@@ -56,6 +56,11 @@ struct VerifyCommand {
   std::string requirement;   // "=TEXT" or a path
   bool check_expiration = false;
   std::string at;  // RFC 3339
+  bool deep = false;
+  bool no_strict = false;
+  std::vector<std::string> strict;  // "symlinks", "sideband", "all", "none"
+  bool ignore_resources = false;
+  std::string bundle_version;  // of a framework; empty: the current one
   std::vector<std::string> paths;
 };
 void RunVerify(const VerifyCommand& command, Reporter& reporter);
@@ -69,6 +74,7 @@ struct ShowCommand {
   bool xml = false;                 // entitlements as XML
   std::string certificates_prefix;  // PREFIX0, PREFIX1, ...
   std::string signature_prefix;     // PREFIX.arm64.cms, .arm64.codedirectory
+  std::string bundle_version;       // of a framework; empty: the current one
   std::vector<std::string> paths;
 };
 void RunShow(const ShowCommand& command, Reporter& reporter);

@@ -32,6 +32,8 @@ struct Parsed {
   RequirementTestCommand test;
 };
 
+constexpr char kBundleVersionHelp[] =
+    "version of a framework (default: the current one)";
 constexpr char kRequirementHelp[] =
     "requirement: =TEXT, or a file with text or a compiled one";
 
@@ -141,6 +143,17 @@ void AddVerify(CLI::App& root, Parsed& parsed) {
   app.add_option("--at", verify.at,
                  "judge certificates as of this time (RFC 3339)")
       ->type_name("TIME");
+  app.add_flag("--deep", verify.deep,
+               "verify nested code as thoroughly, not only its signature");
+  app.add_flag("--no-strict", verify.no_strict,
+               "take old seals and odd structures");
+  app.add_option("--strict", verify.strict,
+                 "more rules: symlinks, sideband or all (--strict=all)")
+      ->type_name("WORD");
+  app.add_flag("--ignore-resources", verify.ignore_resources,
+               "look at a bundle's code only");
+  app.add_option("--bundle-version", verify.bundle_version, kBundleVersionHelp)
+      ->type_name("VERSION");
   AddPaths(app, verify.paths);
   AddOutputOptions(app, parsed);
 }
@@ -165,6 +178,8 @@ void AddShow(CLI::App& root, Parsed& parsed) {
                  "write each slice's CMS and what it signs to "
                  "PREFIX.ARCH.cms and PREFIX.ARCH.codedirectory")
       ->type_name("PREFIX");
+  app.add_option("--bundle-version", show.bundle_version, kBundleVersionHelp)
+      ->type_name("VERSION");
   AddPaths(app, show.paths);
   AddOutputOptions(app, parsed);
 }
@@ -292,11 +307,12 @@ Invocation ParseCommandLine(const std::vector<std::string>& arguments,
   Parsed parsed;
   const std::unique_ptr<CLI::App> app = MakeApp(parsed);
   Invocation invocation;
-  // CLI11 takes the words in reverse. --timestamp has a value only with "=",
-  // so that a path behind it stays a path.
+  // CLI11 takes the words in reverse. --timestamp and --strict have a value
+  // only with "=", so that a path behind them stays a path.
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
   for (std::string& word : reversed) {
     if (word == "--timestamp") word = "--timestamp=default";
+    if (word == "--strict") word = "--strict=all";
   }
   try {
     app->parse(reversed);

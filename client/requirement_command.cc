@@ -19,10 +19,10 @@ absl::StatusOr<std::string> DumpFile(const std::string& path) {
 
 // OK when every slice of the file is intact and satisfies the requirement.
 absl::Status TestFile(const std::string& path, const Bytes& requirement) {
-  ASSIGN_OR_RETURN(const MappedFile file, OpenCodeFile(path));
+  ASSIGN_OR_RETURN(const StoredCode code, OpenStoredCode(path));
   VerifyOptions options;
   options.requirement = requirement;
-  ASSIGN_OR_RETURN(const VerificationReport report, Verify(file, options));
+  const VerificationReport report = Verify(code, options);
   RETURN_IF_ERROR(report.Validity());
   return report.ExplicitRequirement();
 }

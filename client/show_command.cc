@@ -1,8 +1,6 @@
 #include <algorithm>
-#include <filesystem>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -14,7 +12,6 @@
 #include "client/commands.h"
 #include "codesign/base/error.h"
 #include "codesign/embedded_signature.h"
-#include "codesign/macho/universal_file.h"
 #include "codesign/verify/description.h"
 
 namespace codeseal::client {
@@ -96,19 +93,10 @@ absl::StatusOr<std::vector<const SliceDescription*>> ChooseSlices(
     const CodeDescription& description, const std::string& wanted) {
   std::vector<const SliceDescription*> chosen;
   for (const SliceDescription& slice : description.slices) {
-    if (wanted == "all" || wanted == slice.architecture) {
+    if (wanted.empty() ? slice.is_native
+                       : wanted == "all" || wanted == slice.architecture) {
       chosen.push_back(&slice);
     }
-  }
-  if (wanted.empty()) {
-    const SliceDescription* native = &description.slices.front();
-    for (const SliceDescription& slice : description.slices) {
-      if (slice.cpu_type == static_cast<uint32_t>(CpuType::kArm64)) {
-        native = &slice;
-        break;
-      }
-    }
-    chosen.push_back(native);
   }
   if (chosen.empty()) {
     return WithSubject(
@@ -132,16 +120,15 @@ absl::Status ExtractCertificates(const SliceDescription& slice,
 // The CMS of each chosen slice beside the CodeDirectory that it signs, for
 // other tools to check.
 absl::Status ExtractSignatures(
-    const MappedFile& file, const std::vector<const SliceDescription*>& slices,
+    const StoredCode& code, const std::vector<const SliceDescription*>& slices,
     const std::string& prefix) {
-  ASSIGN_OR_RETURN(const UniversalFile universal,
-                   UniversalFile::Parse(file.bytes()));
   for (const SliceDescription* wanted : slices) {
-    for (const UniversalFile::Slice& slice : universal.slices()) {
-      if (slice.offset != wanted->offset) continue;
+    for (const CodePart& part : code.parts()) {
+      if (part.offset != wanted->offset) continue;
       ASSIGN_OR_RETURN(const EmbeddedSignature signature,
-                       EmbeddedSignature::Parse(slice.mach_o.Signature()));
-      const std::string stem = prefix + "." + wanted->architecture;
+                       EmbeddedSignature::Parse(part.signature));
+      const std::string stem =
+          part.architecture.empty() ? prefix : prefix + "." + part.architecture;
       RETURN_IF_ERROR(
           WriteWholeFile(stem + ".codedirectory", signature.primary().raw()));
       RETURN_IF_ERROR(WriteWholeFile(stem + ".cms", signature.cms()));
@@ -163,11 +150,9 @@ void Print(const CodeDescription& description, const SliceDescription& slice,
 
 absl::Status ShowPath(const std::string& path, const ShowCommand& command,
                       Collected& collected, Reporter& reporter) {
-  ASSIGN_OR_RETURN(const MappedFile file, OpenCodeFile(path));
-  ASSIGN_OR_RETURN(CodeDescription description, Describe(file));
-  std::error_code error;
-  const auto absolute = std::filesystem::absolute(path, error);
-  if (!error) description.path = absolute.string();
+  ASSIGN_OR_RETURN(const StoredCode code,
+                   OpenStoredCode(path, command.bundle_version));
+  const CodeDescription description = Describe(code);
   ASSIGN_OR_RETURN(const std::vector<const SliceDescription*> slices,
                    ChooseSlices(description, command.architecture));
   for (const SliceDescription* slice : slices) {
@@ -175,8 +160,14 @@ absl::Status ShowPath(const std::string& path, const ShowCommand& command,
   }
 
   nlohmann::json result = {{"path", path},
+                           {"executable", description.path},
                            {"format", description.format},
                            {"slices", nlohmann::json::array()}};
+  if (description.seal.has_value()) {
+    result["sealed_resources"] = {{"version", description.seal->version},
+                                  {"rules", description.seal->rule_count},
+                                  {"files", description.seal->file_count}};
+  }
   // Who asks for one thing gets that alone, fit for a pipe.
   const bool describe =
       command.requirements_path.empty() && command.entitlements_path.empty();
@@ -200,7 +191,7 @@ absl::Status ShowPath(const std::string& path, const ShowCommand& command,
         ExtractCertificates(*slices.front(), command.certificates_prefix));
   }
   if (!command.signature_prefix.empty()) {
-    RETURN_IF_ERROR(ExtractSignatures(file, slices, command.signature_prefix));
+    RETURN_IF_ERROR(ExtractSignatures(code, slices, command.signature_prefix));
   }
   reporter.Succeed(std::move(result));
   return absl::OkStatus();

@@ -16,6 +16,24 @@
 namespace codeseal::client {
 namespace {
 
+// Words may be cut short, as with codesign.
+absl::Status ApplyStrictWord(const std::string& word, VerifyOptions& options) {
+  const auto is = [&word](std::string_view whole) {
+    return !word.empty() && whole.starts_with(word);
+  };
+  if (is("symlinks") || is("all")) {
+    options.restricts_symlinks = true;
+  } else if (is("none")) {
+    options.is_strict = false;
+  } else if (!is("sideband")) {  // forks and the like do not exist here
+    return WithSubject(
+        MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                  v1::REASON_BAD_OPTION, "invalid strict option - " + word),
+        "--strict");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<VerifyOptions> ReadOptions(const VerifyCommand& command) {
   VerifyOptions options;
   options.check_expiration = command.check_expiration;
@@ -46,6 +64,12 @@ absl::StatusOr<VerifyOptions> ReadOptions(const VerifyCommand& command) {
     }
     options.at = at;
   }
+  options.is_deep = command.deep;
+  options.ignores_resources = command.ignore_resources;
+  options.is_strict = !command.no_strict;
+  for (const std::string& word : command.strict) {
+    RETURN_IF_ERROR(ApplyStrictWord(word, options));
+  }
   return options;
 }
 
@@ -59,6 +83,21 @@ std::string_view OutcomeName(CheckOutcome outcome) {
       return "not checked";
   }
   return "unknown";
+}
+
+// Apple's word. Nested code and links that are not as the seal wants them count
+// as modified.
+std::string_view ChangeName(ResourceChange change) {
+  switch (change) {
+    case ResourceChange::kAdded:
+      return "added";
+    case ResourceChange::kMissing:
+      return "missing";
+    case ResourceChange::kModified:
+    case ResourceChange::kBadCode:
+      break;
+  }
+  return "modified";
 }
 
 nlohmann::json DescribeChecks(const std::vector<Check>& checks) {
@@ -108,6 +147,48 @@ nlohmann::json DescribeSlice(const SliceReport& slice) {
   return json;
 }
 
+nlohmann::json DescribeResources(const ResourceReport& resources) {
+  nlohmann::json json = {{"version", resources.version},
+                         {"rules", resources.rule_count},
+                         {"files", resources.file_count},
+                         {"added", nlohmann::json::array()},
+                         {"modified", nlohmann::json::array()},
+                         {"missing", nlohmann::json::array()}};
+  for (const ResourceProblem& problem : resources.problems) {
+    json[std::string(ChangeName(problem.change))].push_back(problem.path);
+  }
+  return json;
+}
+
+nlohmann::json DescribeReport(const VerificationReport& report) {
+  nlohmann::json json = {{"path", report.path},
+                         {"format", report.format},
+                         {"valid", report.Validity().ok()},
+                         {"slices", nlohmann::json::array()},
+                         {"checks", DescribeChecks(report.checks)}};
+  for (const SliceReport& slice : report.slices) {
+    json["slices"].push_back(DescribeSlice(slice));
+  }
+  if (report.resources.has_value()) {
+    json["resources"] = DescribeResources(*report.resources);
+  }
+  if (report.nested.empty()) return json;
+  json["nested"] = nlohmann::json::array();
+  for (const NestedReport& nested : report.nested) {
+    nlohmann::json item = DescribeReport(nested.report);
+    item["requirement"] = nested.requirement;
+    item["satisfies_requirement"] =
+        nested.status.ok() && nested.report.ExplicitRequirement().ok();
+    item["is_other_version"] = nested.is_other_version;
+    if (!nested.status.ok()) {
+      item["valid"] = false;
+      item["error"] = ErrorJson(nested.status);
+    }
+    json["nested"].push_back(std::move(item));
+  }
+  return json;
+}
+
 // The slice that the check belongs to; null for a check of the whole file.
 const SliceReport* SliceOf(const VerificationReport& report,
                            const Check* check) {
@@ -116,7 +197,24 @@ const SliceReport* SliceOf(const VerificationReport& report,
       if (&each == check) return &slice;
     }
   }
+  for (const NestedReport& nested : report.nested) {
+    if (check == nullptr || check->name != kCheckNestedCode) break;
+    if (nested.report.path == check->subcomponent) {
+      return SliceOf(nested.report, nested.report.FirstFailure());
+    }
+  }
   return nullptr;
+}
+
+// Apple's lines about single files.
+void ListProblems(const VerificationReport& report, Reporter& reporter) {
+  if (!report.resources.has_value()) return;
+  for (const ResourceProblem& problem : report.resources->problems) {
+    const ErrorDetail detail =
+        GetErrorDetail(problem.status).value_or(ErrorDetail());
+    reporter.Complain("file " + std::string(ChangeName(problem.change)) + ": " +
+                      detail.subject());
+  }
 }
 
 // The first check of that name that failed, in any slice.
@@ -137,9 +235,14 @@ void Explain(const VerificationReport& report, const std::string& line,
              const absl::Status& status, const Check* check,
              Reporter& reporter) {
   reporter.Complain(line);
-  if (const SliceReport* slice = SliceOf(report, check)) {
+  if (check != nullptr && !check->subcomponent.empty()) {
+    reporter.Complain("In subcomponent: " + check->subcomponent);
+  }
+  const SliceReport* slice = SliceOf(report, check);
+  if (slice != nullptr && !slice->architecture.empty()) {
     reporter.Complain("In architecture: " + slice->architecture);
   }
+  ListProblems(report, reporter);
   // The message may begin with the words that the first line has already.
   std::string why(Message(status));
   if (check != nullptr && check->apple_error.has_value() &&
@@ -194,28 +297,34 @@ absl::Status Pronounce(const std::string& path,
   return explicit_requirement;
 }
 
-void VerifyPath(const std::string& path, const VerifyOptions& options,
-                Reporter& reporter) {
-  reporter.Progress("verifying " + path);
-  const absl::StatusOr<MappedFile> file = OpenCodeFile(path);
-  if (!file.ok()) return reporter.Fail("verify", path, file.status());
-  const absl::StatusOr<VerificationReport> report = Verify(*file, options);
-  if (!report.ok()) return reporter.Fail("verify", path, report.status());
-
-  const absl::Status verdict =
-      Pronounce(path, *report, options.requirement.has_value(), reporter);
-  nlohmann::json result = {{"path", path},
-                           {"format", report->format},
-                           {"valid", report->Validity().ok()},
-                           {"satisfies_designated_requirement",
-                            report->DesignatedRequirement().ok()},
-                           {"slices", nlohmann::json::array()},
-                           {"checks", DescribeChecks(report->checks)}};
-  if (options.requirement.has_value()) {
-    result["satisfies_requirement"] = report->ExplicitRequirement().ok();
+// The progress of codesign -vv.
+void TellNested(const VerificationReport& report, Reporter& reporter) {
+  for (const NestedReport& nested : report.nested) {
+    if (reporter.options().verbosity < 2) return;
+    reporter.Complain("--prepared:" + nested.report.path);
+    TellNested(nested.report, reporter);
+    if (nested.status.ok() && nested.report.Validity().ok() &&
+        nested.report.ExplicitRequirement().ok()) {
+      reporter.Complain("--validated:" + nested.report.path);
+    }
   }
-  for (const SliceReport& slice : report->slices) {
-    result["slices"].push_back(DescribeSlice(slice));
+}
+
+void VerifyPath(const std::string& path, const std::string& bundle_version,
+                const VerifyOptions& options, Reporter& reporter) {
+  reporter.Progress("verifying " + path);
+  const absl::StatusOr<StoredCode> code = OpenStoredCode(path, bundle_version);
+  if (!code.ok()) return reporter.Fail("verify", path, code.status());
+  const VerificationReport report = Verify(*code, options);
+
+  TellNested(report, reporter);
+  const absl::Status verdict =
+      Pronounce(path, report, options.requirement.has_value(), reporter);
+  nlohmann::json result = DescribeReport(report);
+  result["satisfies_designated_requirement"] =
+      report.DesignatedRequirement().ok();
+  if (options.requirement.has_value()) {
+    result["satisfies_requirement"] = report.ExplicitRequirement().ok();
   }
   reporter.Judge(verdict, std::move(result));
 }
@@ -229,7 +338,7 @@ void RunVerify(const VerifyCommand& command, Reporter& reporter) {
     return;
   }
   for (const std::string& path : command.paths) {
-    VerifyPath(path, *options, reporter);
+    VerifyPath(path, command.bundle_version, *options, reporter);
   }
 }
 

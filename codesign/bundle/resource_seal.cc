@@ -506,6 +506,15 @@ class Comparer {
 
 }  // namespace
 
+size_t ResourceSeal::RuleCount() const {
+  return version() == 2 ? RulesOfVersion2(rules).size() : rules.rules.size();
+}
+
+size_t ResourceSeal::FileCount() const {
+  if (files2.has_value()) return files2->size();
+  return files.has_value() ? files->size() : 0;
+}
+
 std::vector<DigestKind> ResourceSeal::Digests() const {
   std::map<DigestKind, bool> kinds;
   if (files2.has_value()) {

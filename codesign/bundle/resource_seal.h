@@ -70,6 +70,9 @@ struct ResourceSeal {
 
   // The version that counts in verification: 2 if it is there.
   int version() const { return files2.has_value() ? 2 : 1; }
+  // Of that version, as codesign -d counts them.
+  size_t RuleCount() const;
+  size_t FileCount() const;
   // The digests that the files of files2 have; empty when there are none.
   std::vector<DigestKind> Digests() const;
 

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "codesign/base/error.h"
+
 namespace codeseal {
 
 struct AppleError {
@@ -52,6 +54,65 @@ inline constexpr AppleError kErrSignatureUntrusted = {
     "signature is valid but signer is not trusted"};
 inline constexpr AppleError kErrInvalidEntitlements = {
     -66994, "errSecCSInvalidEntitlements", "invalid entitlement plist"};
+inline constexpr AppleError kErrNotReadable = {
+    -67060, "errSecCSSignatureNotVerifiable",
+    "the code cannot be read by the verifier (file system permissions etc.)"};
+inline constexpr AppleError kErrBadDictionaryFormat = {
+    -67058, "errSecCSBadDictionaryFormat",
+    "a required plist file or resource is malformed"};
+inline constexpr AppleError kErrResourcesNotFound = {
+    -67056, "errSecCSResourcesNotFound",
+    "code has no resources but signature indicates they must be present"};
+inline constexpr AppleError kErrResourcesInvalid = {
+    -67055, "errSecCSResourcesInvalid",
+    "the sealed resource directory is invalid"};
+inline constexpr AppleError kErrBadResource = {
+    -67054, "errSecCSBadResource", "a sealed resource is missing or invalid"};
+inline constexpr AppleError kErrResourceRulesInvalid = {
+    -67053, "errSecCSResourceRulesInvalid",
+    "invalid resource specification rule(s)"};
+inline constexpr AppleError kErrBadObjectFormat = {
+    -67049, "errSecCSBadObjectFormat",
+    "object file format unrecognized, invalid, or unsuitable"};
+inline constexpr AppleError kErrBadBundleFormat = {
+    -67028, "errSecCSBadBundleFormat",
+    "bundle format unrecognized, invalid, or unsuitable"};
+inline constexpr AppleError kErrResourceDirectoryFailed = {
+    -67023, "errSecCSResourceDirectoryFailed",
+    "invalid resource directory (directory or signature have been modified)"};
+inline constexpr AppleError kErrBadNestedCode = {
+    -67021, "errSecCSBadNestedCode", "nested code is modified or invalid"};
+inline constexpr AppleError kErrResourceNotSupported = {
+    -67016, "errSecCSResourceNotSupported",
+    "unsupported resource found (something not a directory, file or symlink)"};
+inline constexpr AppleError kErrRegularFile = {
+    -67015, "errSecCSRegularFile",
+    "the main executable or Info.plist must be a regular file (no symlinks, "
+    "etc.)"};
+inline constexpr AppleError kErrUnsealedAppRoot = {
+    -67014, "errSecCSUnsealedAppRoot",
+    "unsealed contents present in the bundle root"};
+inline constexpr AppleError kErrWeakResourceRules = {
+    -67013, "errSecCSWeakResourceRules",
+    "resource envelope is obsolete (custom omit rules)"};
+inline constexpr AppleError kErrDsStoreSymlink = {
+    -67012, "errSecCSDSStoreSymlink", ".DS_Store files cannot be a symlink"};
+inline constexpr AppleError kErrAmbiguousBundleFormat = {
+    -67011, "errSecCSAmbiguousBundleFormat",
+    "bundle format is ambiguous (could be app or framework)"};
+inline constexpr AppleError kErrBadFrameworkVersion = {
+    -67009, "errSecCSBadFrameworkVersion",
+    "embedded framework contains modified or invalid version"};
+inline constexpr AppleError kErrUnsealedFrameworkRoot = {
+    -67008, "errSecCSUnsealedFrameworkRoot",
+    "unsealed contents present in the root directory of an embedded "
+    "framework"};
+inline constexpr AppleError kErrWeakResourceEnvelope = {
+    -67007, "errSecCSWeakResourceEnvelope",
+    "resource envelope is obsolete (version 1 signature)"};
+inline constexpr AppleError kErrInvalidSymlink = {
+    -67003, "errSecCSInvalidSymlink",
+    "invalid destination for symbolic link in bundle"};
 inline constexpr AppleError kErrUnknownFormat = {-25257, "errSecUnknownFormat",
                                                  "Unknown format in import."};
 inline constexpr AppleError kErrCertificateExpired = {
@@ -60,6 +121,10 @@ inline constexpr AppleError kErrNotTrusted = {
     -2147409622, "CSSMERR_TP_NOT_TRUSTED", "CSSMERR_TP_NOT_TRUSTED"};
 inline constexpr AppleError kErrTimestampInvalid = {
     -67892, "errSecTimestampInvalid", "The timestamp was not valid."};
+
+// What Apple's tools call a fault of the sections "Bundles" and "bytes that
+// cannot be what they claim to be".
+const AppleError& AppleErrorOf(Reason reason);
 
 }  // namespace codeseal
 

@@ -1,17 +1,19 @@
 #include "codesign/verify/description.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
 #include "codesign/base/error.h"
+#include "codesign/bundle/resource_seal.h"
 #include "codesign/cms/apple_cms.h"
 #include "codesign/cms/trust.h"
 #include "codesign/embedded_signature.h"
 #include "codesign/entitlements.h"
-#include "codesign/macho/universal_file.h"
 #include "codesign/requirement/default_designated.h"
 #include "codesign/requirement/requirement.h"
 
@@ -64,11 +66,11 @@ void DescribeSigner(const EmbeddedSignature& signature, SliceDescription& out) {
   if (timestamp.ok()) out.timestamp = timestamp->time;
 }
 
-void DescribeBlobs(const EmbeddedSignature& signature, const MachO& mach_o,
-                   SliceDescription& out) {
-  if (mach_o.info_plist().has_value() &&
+void DescribeBlobs(const EmbeddedSignature& signature,
+                   std::optional<ByteView> info_plist, SliceDescription& out) {
+  if (info_plist.has_value() &&
       signature.best().SealsSpecialSlot(kInfoPlistSlot)) {
-    const absl::StatusOr<PlistDict> info = ParsePlistDict(*mach_o.info_plist());
+    const absl::StatusOr<PlistDict> info = ParsePlistDict(*info_plist);
     if (info.ok()) out.info_plist_entry_count = info->size();
   }
   if (const auto blob = signature.Find(kEntitlementsSlot)) {
@@ -253,46 +255,55 @@ std::string DumpValueXml(const PlistValue& value) {
   return dump;
 }
 
+absl::StatusOr<EmbeddedSignature> ReadSignature(const CodePart& part) {
+  RETURN_IF_ERROR(part.signature_status);
+  if (part.signature.empty()) {
+    return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_VERIFY,
+                     v1::REASON_NOT_SIGNED, "code object is not signed at all");
+  }
+  return EmbeddedSignature::Parse(part.signature);
+}
+
+std::optional<SealDescription> DescribeSeal(const StoredCode& code) {
+  const auto bytes = code.SideFile(code.parts().front(), kCodeResourcesSlot);
+  if (!bytes.has_value()) return std::nullopt;
+  const absl::StatusOr<ResourceSeal> seal = ParseCodeResources(*bytes);
+  if (!seal.ok()) return std::nullopt;
+  return SealDescription{.version = seal->version(),
+                         .rule_count = seal->RuleCount(),
+                         .file_count = seal->FileCount()};
+}
+
 }  // namespace
 
-absl::StatusOr<CodeDescription> Describe(const MappedFile& file) {
-  const absl::StatusOr<UniversalFile> universal =
-      UniversalFile::Parse(file.bytes());
-  if (!universal.ok()) return WithSubject(universal.status(), file.path());
-
+CodeDescription Describe(const StoredCode& code) {
   CodeDescription description;
-  description.path = file.path();
-  description.format = universal->Format();
+  std::error_code error;
+  const auto absolute =
+      std::filesystem::absolute(code.main_file().path(), error);
+  description.path = error ? code.main_file().path() : absolute.string();
+  description.format = code.Format();
+  description.seal = DescribeSeal(code);
   std::vector<std::optional<EmbeddedSignature>> signatures;
-  for (const size_t index : universal->AppleOrder()) {
-    const MachO& mach_o = universal->slices()[index].mach_o;
+  for (const CodePart& part : code.parts()) {
     SliceDescription& slice = description.slices.emplace_back();
-    slice.architecture = mach_o.architecture().Name();
-    slice.offset = universal->slices()[index].offset;
-    slice.cpu_type = static_cast<uint32_t>(mach_o.architecture().cpu_type);
-    if (mach_o.version().has_value()) {
-      slice.build_version = {static_cast<uint32_t>(mach_o.version()->platform),
-                             mach_o.version()->minimum_os,
-                             mach_o.version()->sdk};
+    slice.architecture = part.architecture;
+    slice.offset = part.offset;
+    slice.is_native = &part == &code.NativePart();
+    if (part.mach_o != nullptr && part.mach_o->version().has_value()) {
+      const MachO::Version& version = *part.mach_o->version();
+      slice.build_version = {static_cast<uint32_t>(version.platform),
+                             version.minimum_os, version.sdk};
     }
     signatures.emplace_back();
-    if (mach_o.Signature().empty()) {
-      slice.status = WithSubject(
-          MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_VERIFY,
-                    v1::REASON_NOT_SIGNED, "code object is not signed at all"),
-          file.path() + " (" + slice.architecture + ")");
-      continue;
-    }
-    absl::StatusOr<EmbeddedSignature> signature =
-        EmbeddedSignature::Parse(mach_o.Signature());
+    absl::StatusOr<EmbeddedSignature> signature = ReadSignature(part);
     if (!signature.ok()) {
-      slice.status = WithSubject(signature.status(),
-                                 file.path() + " (" + slice.architecture + ")");
+      slice.status = WithSubject(signature.status(), code.Subject(part));
       continue;
     }
     DescribeCodeDirectories(*signature, slice);
     DescribeSigner(*signature, slice);
-    DescribeBlobs(*signature, mach_o, slice);
+    DescribeBlobs(*signature, code.SideFile(part, kInfoPlistSlot), slice);
     signatures.back() = *std::move(signature);
   }
   for (size_t i = 0; i < signatures.size(); ++i) {
@@ -373,8 +384,13 @@ std::string FormatDescription(const CodeDescription& description,
   if (slice.runtime_version != 0) {
     lines.Add(1, "Runtime Version=%s", FormatVersion(slice.runtime_version));
   }
-  // What a bundle seals is not in this file.
-  if (!slice.seals_resources) lines.Add(1, "Sealed Resources=none");
+  if (slice.seals_resources && description.seal.has_value()) {
+    lines.Add(1, "Sealed Resources version=%d rules=%d files=%d",
+              description.seal->version, description.seal->rule_count,
+              description.seal->file_count);
+  } else {
+    lines.Add(1, "Sealed Resources=none");
+  }
   if (slice.requirement_count.has_value()) {
     lines.Add(1, "Internal requirements count=%d size=%d",
               *slice.requirement_count, slice.requirements_size);

@@ -1,7 +1,7 @@
 // Tells what a signature says, without judging it: the lines of codesign -d,
 // requirements and entitlements as text, the same as values for JSON.
 //
-//   file -> slices -> EmbeddedSignature -> [CodeDescription] -> show
+//   StoredCode -> slices -> EmbeddedSignature -> [CodeDescription] -> show
 //
 // Spec: codesign(1) and its output; Security's dump of entitlements.
 
@@ -18,10 +18,10 @@
 #include "absl/time/time.h"
 #include "codesign/base/bytes.h"
 #include "codesign/base/digest.h"
-#include "codesign/base/mapped_file.h"
 #include "codesign/bundle/property_list.h"
 #include "codesign/cms/certificate.h"
 #include "codesign/code_directory.h"
+#include "codesign/verify/stored_code.h"
 
 namespace codeseal {
 
@@ -40,9 +40,9 @@ struct VersionDescription {
 };
 
 struct SliceDescription {
-  std::string architecture;
-  uint64_t offset = 0;    // of the slice in the file, bytes
-  uint32_t cpu_type = 0;  // mach_header.cputype
+  std::string architecture;  // empty for what is no Mach-O
+  uint64_t offset = 0;       // of the slice in the file, bytes
+  bool is_native = false;    // what macOS on Apple silicon would run
   // Not OK (REASON_NOT_SIGNED, REASON_MALFORMED_SIGNATURE, ...): the slice has
   // no signature that can be read, and nothing below is filled in.
   absl::Status status;
@@ -75,7 +75,7 @@ struct SliceDescription {
   std::optional<absl::Time> signing_time;
   std::optional<absl::Time> timestamp;  // of a token that verifies
 
-  bool seals_resources = false;  // it is a bundle's main executable
+  bool seals_resources = false;                  // of a bundle
   std::optional<size_t> info_plist_entry_count;  // nullopt: not bound
   std::optional<size_t> requirement_count;       // nullopt: no slot 2
   uint64_t requirements_size = 0;                // bytes of slot 2
@@ -86,15 +86,22 @@ struct SliceDescription {
   std::optional<PlistDict> entitlements;  // DER if there is, else the XML
 };
 
+// What CodeResources says; nothing when it cannot be read.
+struct SealDescription {
+  int version = 0;
+  size_t rule_count = 0;
+  size_t file_count = 0;
+};
+
 struct CodeDescription {
-  std::string path;
+  std::string path;                      // of the main file, absolute
   std::string format;                    // "Mach-O thin (arm64)"
   std::vector<SliceDescription> slices;  // in Apple's order
+  std::optional<SealDescription> seal;   // of a bundle
 };
 
 // Reads every slice. Digests are shown as stored; nothing is compared.
-// Errors: those of UniversalFile::Parse().
-absl::StatusOr<CodeDescription> Describe(const MappedFile& file);
+CodeDescription Describe(const StoredCode& code);
 
 // The lines of `codesign -d` with `verbosity` times -v, for one slice of
 // `description` whose status is OK. Times are UTC.

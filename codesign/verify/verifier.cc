@@ -1,600 +1,408 @@
 #include "codesign/verify/verifier.h"
 
 #include <algorithm>
-#include <atomic>
-#include <cstring>
-#include <limits>
+#include <filesystem>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "codesign/base/error.h"
 #include "codesign/base/parallel.h"
-#include "codesign/cms/apple_cms.h"
-#include "codesign/cms/trust.h"
-#include "codesign/code_directory.h"
+#include "codesign/bundle/bundle_error.h"
 #include "codesign/embedded_signature.h"
-#include "codesign/entitlements.h"
-#include "codesign/macho/universal_file.h"
-#include "codesign/requirement/default_designated.h"
-#include "codesign/requirement/evaluator.h"
-#include "codesign/requirement/requirement.h"
+#include "codesign/requirement/compiler.h"
+#include "codesign/verify/check_list.h"
+#include "codesign/verify/part_verifier.h"
+#include "codesign/verify/stored_code.h"
 
 namespace codeseal {
 namespace {
 
-// Slots 1 to 11 have a meaning (super_blob.h); a little room for new ones.
-constexpr uint32_t kMaxSpecialSlot = 32;
+constexpr int kMaxDepth = 32;  // bundles inside bundles
 
-// Bytes of code that one work item hashes.
-constexpr uint64_t kChunkSize = 1024 * 1024;
-
-std::string Join(std::string_view apple_text, std::string_view detail) {
-  std::string message(apple_text);
-  if (!detail.empty()) message.append(": ").append(detail);
-  return message;
+std::string RealPath(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::canonical(path, error).string();
 }
 
-// Collects the checks of one slice, or of the file.
-class CheckList {
- public:
-  CheckList(std::vector<Check>& checks, std::string subject)
-      : checks_(checks), subject_(std::move(subject)) {}
+// A bundle whose nested code is being verified, and those around it.
+struct Enclosure {
+  std::string base;  // real path
+  int depth = 1;
+  const ResourceScope* resource_scope = nullptr;
+  const Enclosure* outer = nullptr;
 
-  void Pass(std::string_view name, std::string note = "") {
-    Add(name, CheckOutcome::kPassed, std::move(note));
+  bool Contains(const std::string& other_base) const {
+    return base == other_base ||
+           (outer != nullptr && outer->Contains(other_base));
   }
-  void Skip(std::string_view name, std::string note) {
-    Add(name, CheckOutcome::kNotChecked, std::move(note));
-  }
-  // `file_offset`: where, in bytes from the file's start.
-  void Fail(std::string_view name, const AppleError& apple_error, Reason reason,
-            std::string_view detail,
-            std::optional<uint64_t> file_offset = std::nullopt) {
-    ErrorDetail error_detail;
-    error_detail.set_stage(v1::STAGE_VERIFY);
-    error_detail.set_reason(reason);
-    error_detail.set_subject(subject_);
-    if (file_offset.has_value()) error_detail.set_byte_offset(*file_offset);
-    AddFailure(name, apple_error, detail, error_detail);
-  }
-  // The fault that another part of codeseal found. `base` is added to its
-  // offset, if it has one.
-  void Fail(std::string_view name, const AppleError& apple_error,
-            const absl::Status& cause, uint64_t base = 0) {
-    ErrorDetail error_detail =
-        GetErrorDetail(WithOffsetBase(cause, base)).value_or(ErrorDetail());
-    error_detail.set_stage(v1::STAGE_VERIFY);
-    error_detail.set_subject(subject_);
-    AddFailure(name, apple_error, Message(cause), error_detail);
-  }
-
- private:
-  void Add(std::string_view name, CheckOutcome outcome, std::string note) {
-    Check check;
-    check.name = std::string(name);
-    check.outcome = outcome;
-    check.note = std::move(note);
-    checks_.push_back(std::move(check));
-  }
-  void AddFailure(std::string_view name, const AppleError& apple_error,
-                  std::string_view detail, const ErrorDetail& error_detail) {
-    Add(name, CheckOutcome::kFailed, std::string(detail));
-    checks_.back().status = WithErrorDetail(
-        absl::FailedPreconditionError(Join(apple_error.text, detail)),
-        error_detail);
-    checks_.back().apple_error = apple_error;
-  }
-
-  std::vector<Check>& checks_;
-  std::string subject_;
 };
 
-// What Apple calls a CodeDirectory that does not parse.
-const AppleError& AppleErrorOfCodeDirectory(const absl::Status& status) {
-  const Reason reason = GetReason(status);
-  const bool unsupported = reason == v1::REASON_UNSUPPORTED_VERSION ||
-                           reason == v1::REASON_UNSUPPORTED_DIGEST ||
-                           reason == v1::REASON_UNSUPPORTED_PAGE_SIZE ||
-                           reason == v1::REASON_UNSUPPORTED_CODE;
-  return unsupported ? kErrSignatureUnsupported : kErrSignatureFailed;
-}
-
-class SliceVerifier {
- public:
-  SliceVerifier(const MappedFile& file, const UniversalFile::Slice& slice,
-                const VerifyOptions& options, SliceReport& report)
-      : file_(file),
-        slice_(slice),
-        options_(options),
-        report_(report),
-        checks_(report.checks,
-                file.path() + " (" + slice.mach_o.architecture().Name() + ")") {
-    report_.architecture = slice.mach_o.architecture().Name();
-    report_.offset = slice.offset;
-  }
-
-  void Run() {
-    if (!ReadSignature() || !CheckCodeDirectories()) return;
-    CheckSigner();
-    CheckSpecialSlots();
-    CheckEntitlements();
-    for (const CodeDirectory& directory : signature_->code_directories()) {
-      CheckPages(directory);
-    }
-    CheckRequirements();
-  }
-
- private:
-  bool ReadSignature();
-  bool CheckCodeDirectories();
-  void CheckSigner();
-  void CheckTimestamp(const CmsSignature& cms);
-  void CheckTrust(const CmsSignature& cms);
-  void CheckDates();
-  void CheckTeam();
-  void CheckSpecialSlots();
-  void CheckOneSpecialSlot(uint32_t slot);
-  void CheckEntitlements();
-  void CheckPages(const CodeDirectory& directory);
-  void CheckRequirements();
-  absl::Status CheckDesignated(const RequirementContext& context,
-                               std::string& note) const;
-
-  const CodeDirectory& best() const { return signature_->best(); }
-  // What the slot stands for: a blob, or the section with the Info.plist.
-  std::optional<ByteView> Component(uint32_t slot) const {
-    return slot == kInfoPlistSlot ? slice_.mach_o.info_plist()
-                                  : signature_->Find(slot);
-  }
-  // The component, if the signature vouches for it.
-  std::optional<ByteView> SealedComponent(uint32_t slot) const {
-    const bool sealed = best().SealsSpecialSlot(slot) &&
-                        CheckSpecialSlot(best(), slot, Component(slot)).ok();
-    return sealed ? Component(slot) : std::nullopt;
-  }
-  // Of bytes inside the file.
-  uint64_t FileOffset(ByteView bytes) const {
-    return static_cast<uint64_t>(bytes.data() - file_.bytes().data());
-  }
-
-  const MappedFile& file_;
-  const UniversalFile::Slice& slice_;
-  const VerifyOptions& options_;
-  SliceReport& report_;
-  CheckList checks_;
-
-  std::optional<EmbeddedSignature> signature_;
-  bool timestamp_is_apples_ = false;
-  bool signer_holds_ = false;  // CMS and chain passed
+// What the seal says of nested code, and where that is.
+struct NestedItem {
+  std::string path;           // on disk
+  std::string relative_path;  // to the resource base
+  std::string version;        // of a framework, if not the current one
+  std::string requirement;
 };
-
-bool SliceVerifier::ReadSignature() {
-  const ByteView bytes = slice_.mach_o.Signature();
-  if (bytes.empty()) {
-    checks_.Fail(kCheckSigned, kErrUnsigned, v1::REASON_NOT_SIGNED,
-                 "there is no LC_CODE_SIGNATURE");
-    return false;
-  }
-  absl::StatusOr<EmbeddedSignature> signature = EmbeddedSignature::Parse(bytes);
-  if (!signature.ok()) {
-    const std::string rule =
-        GetErrorDetail(signature.status()).value_or(ErrorDetail()).rule();
-    if (rule == "ES-1") {  // no CodeDirectory
-      checks_.Fail(kCheckSigned, kErrUnsigned, v1::REASON_NOT_SIGNED,
-                   Message(signature.status()), FileOffset(bytes));
-    } else if (rule.starts_with("CD-")) {
-      checks_.Fail(kCheckCodeDirectories,
-                   AppleErrorOfCodeDirectory(signature.status()),
-                   signature.status(), FileOffset(bytes));
-    } else {
-      checks_.Fail(kCheckSignatureLayout, kErrSignatureInvalid,
-                   signature.status(), FileOffset(bytes));
-    }
-    return false;
-  }
-  signature_ = *std::move(signature);
-  checks_.Pass(kCheckSigned);
-  const absl::Status packed = signature_->super_blob().CheckPacked();
-  if (packed.ok()) {
-    checks_.Pass(kCheckSignatureLayout);
-  } else if (GetReason(packed) != v1::REASON_OVERLAPPING_RANGES) {
-    // Linkers other than Apple's leave gaps, and macOS takes their code.
-    checks_.Pass(kCheckSignatureLayout,
-                 "tolerated: " + std::string(Message(packed)));
-  } else {
-    checks_.Fail(kCheckSignatureLayout, kErrSignatureInvalid, packed,
-                 FileOffset(bytes));
-  }
-
-  for (const CodeDirectory& directory : signature_->code_directories()) {
-    report_.digests.push_back(directory.digest_kind());
-    report_.cdhashes.push_back(directory.cdhash());
-  }
-  report_.cdhash = best().cdhash();
-  report_.identifier = std::string(best().identifier());
-  report_.team_identifier = std::string(best().team_identifier());
-  // As macOS does, by the best digest, not by the primary CodeDirectory.
-  report_.ad_hoc = best().HasFlag(kAdHocFlag);
-  return true;
-}
-
-bool SliceVerifier::CheckCodeDirectories() {
-  const uint64_t signing_limit = slice_.mach_o.SigningLimit();
-  for (const CodeDirectory& directory : signature_->code_directories()) {
-    if (directory.code_limit() != signing_limit) {
-      checks_.Fail(
-          kCheckCodeDirectories, kErrSignatureInvalid,
-          v1::REASON_CODE_LIMIT_MISMATCH,
-          absl::StrFormat("the CodeDirectory covers %d bytes, the code has %d",
-                          directory.code_limit(), signing_limit),
-          FileOffset(directory.raw()));
-      return false;
-    }
-    if (directory.special_slot_count() > kMaxSpecialSlot) {
-      checks_.Fail(
-          kCheckCodeDirectories, kErrSignatureUnsupported,
-          v1::REASON_SIGNATURE_UNSUPPORTED,
-          absl::StrFormat("%d special slots, no code has more than %d",
-                          directory.special_slot_count(), kMaxSpecialSlot),
-          FileOffset(directory.raw()));
-      return false;
-    }
-  }
-  checks_.Pass(kCheckCodeDirectories,
-               absl::StrFormat("%d bytes of code are covered", signing_limit));
-  return true;
-}
-
-void SliceVerifier::CheckSigner() {
-  if (report_.ad_hoc) {
-    checks_.Pass(kCheckCmsSignature, "ad-hoc: nobody has signed it");
-    return;
-  }
-  if (!signature_->Find(kCmsSlot).has_value()) {
-    checks_.Fail(kCheckCmsSignature, kErrUnsigned, v1::REASON_NOT_SIGNED,
-                 "the code is not ad-hoc and has no CMS signature");
-    return;
-  }
-  const absl::StatusOr<CmsSignature> cms = ParseAppleCms(signature_->cms());
-  if (!cms.ok()) {
-    checks_.Fail(kCheckCmsSignature, kErrUnknownFormat, cms.status(),
-                 FileOffset(signature_->cms()));
-    return;
-  }
-  std::vector<CodeDirectoryBlob> blobs;
-  for (const CodeDirectory& directory : signature_->code_directories()) {
-    blobs.push_back({directory.digest_kind(), directory.raw()});
-  }
-  CmsContent content = DescribeContent(blobs);
-  if (cms->digest_kind == DigestKind::kSha1) {
-    content.sha1_message_digest =
-        ComputeDigest(DigestKind::kSha1, signature_->primary().raw());
-  }
-  report_.signing_time = cms->signing_time;
-  const absl::Status status = CheckAppleCms(*cms, content);
-  if (!status.ok()) {
-    checks_.Fail(kCheckCmsSignature, kErrSignatureFailed, status);
-    return;
-  }
-  checks_.Pass(kCheckCmsSignature, "signed by " + cms->signer.CommonName());
-  CheckTimestamp(*cms);
-  CheckTrust(*cms);
-}
-
-void SliceVerifier::CheckTimestamp(const CmsSignature& cms) {
-  if (!cms.timestamp_token.has_value()) {
-    checks_.Skip(kCheckTimestamp, "there is none");
-    return;
-  }
-  const absl::StatusOr<Timestamp> timestamp = VerifyTimestampToken(
-      *cms.timestamp_token, cms.signature_value, cms.certificates);
-  if (!timestamp.ok()) {
-    checks_.Fail(kCheckTimestamp, kErrTimestampInvalid, timestamp.status());
-    return;
-  }
-  report_.timestamp = timestamp->time;
-  timestamp_is_apples_ = IsAppleRoot(timestamp->chain.back());
-  checks_.Pass(kCheckTimestamp,
-               "stamped by " + timestamp->chain.front().CommonName());
-}
-
-// Rules of Apple's trust evaluation, when no anchors are demanded: any
-// self-signed root will do.
-void SliceVerifier::CheckTrust(const CmsSignature& cms) {
-  std::vector<Certificate> candidates = cms.certificates;
-  candidates.insert(candidates.end(), options_.anchors.begin(),
-                    options_.anchors.end());
-  absl::StatusOr<std::vector<Certificate>> chain =
-      BuildChain(cms.signer, candidates);
-  if (!chain.ok()) {
-    report_.authorities = {cms.signer};
-    checks_.Fail(kCheckCertificateChain, kErrNotTrusted, chain.status());
-    return;
-  }
-  report_.authorities = *std::move(chain);
-  const Certificate& root = report_.authorities.back();
-  const bool is_apple = IsAppleRoot(root);
-  report_.trusted =
-      is_apple || std::find(options_.anchors.begin(), options_.anchors.end(),
-                            root) != options_.anchors.end();
-  const absl::Status status = CheckCodeSigningChain(report_.authorities);
-  if (!status.ok()) {
-    report_.trusted = false;
-    checks_.Fail(kCheckCertificateChain, kErrNotTrusted, status);
-  } else if (options_.require_trusted_anchor && !report_.trusted) {
-    checks_.Fail(kCheckCertificateChain, kErrSignatureUntrusted,
-                 v1::REASON_CHAIN_NOT_TRUSTED,
-                 "the root " + root.CommonName() +
-                     " is neither Apple's nor among the anchors");
-  } else if (is_apple && report_.timestamp.has_value() &&
-             !timestamp_is_apples_) {
-    // An Apple signer's certificate may have been stolen and have expired; a
-    // stranger's word on the time must not bring it back.
-    report_.trusted = false;
-    checks_.Fail(kCheckCertificateChain, kErrNotTrusted,
-                 v1::REASON_CHAIN_NOT_TRUSTED,
-                 "the signer is Apple's and the timestamp authority is not");
-  } else {
-    signer_holds_ = true;
-    checks_.Pass(kCheckCertificateChain,
-                 (report_.trusted ? "the trusted root is "
-                                  : "the root, which nobody vouches for, is ") +
-                     root.CommonName());
-  }
-  CheckDates();
-  checks_.Skip(kCheckRevocation, "nobody was asked");
-  CheckTeam();
-}
-
-void SliceVerifier::CheckDates() {
-  const absl::Time at = options_.at.value_or(
-      report_.timestamp.value_or(report_.signing_time.value_or(options_.now)));
-  const absl::Status status = CheckValidityDates(report_.authorities, at);
-  // Without a timestamp nobody knows when it was signed: an expired
-  // certificate then counts only for those who ask.
-  const bool counts = options_.check_expiration ||
-                      best().HasFlag(kExpiresFlag) ||
-                      report_.timestamp.has_value();
-  if (status.ok()) {
-    checks_.Pass(kCheckCertificateDates);
-  } else if (counts) {
-    checks_.Fail(kCheckCertificateDates, kErrCertificateExpired, status);
-  } else {
-    checks_.Pass(kCheckCertificateDates,
-                 "tolerated: " + std::string(Message(status)));
-  }
-}
-
-void SliceVerifier::CheckTeam() {
-  const absl::Status status =
-      CheckTeamIdentifier(report_.team_identifier, report_.authorities);
-  if (status.ok()) {
-    checks_.Pass(kCheckTeamIdentifier);
-  } else {
-    checks_.Fail(kCheckTeamIdentifier, kErrBadTeamIdentifier, status);
-  }
-}
-
-// From the highest slot down.
-void SliceVerifier::CheckSpecialSlots() {
-  for (uint32_t slot = kMaxSpecialSlot; slot > kCodeDirectorySlot; --slot) {
-    CheckOneSpecialSlot(slot);
-  }
-}
-
-void SliceVerifier::CheckOneSpecialSlot(uint32_t slot) {
-  const std::span<const CodeDirectory> directories =
-      signature_->code_directories();
-  const std::optional<ByteView> component = Component(slot);
-  const std::string name =
-      std::string(kCheckSpecialSlot) + "-" + std::to_string(slot);
-  if (std::none_of(directories.begin(), directories.end(),
-                   [slot](const CodeDirectory& directory) {
-                     return directory.SealsSpecialSlot(slot);
-                   })) {
-    if (component.has_value()) {
-      checks_.Skip(name, SlotName(slot) +
-                             ": present, but the signature does not cover it");
-    }
-    return;
-  }
-  // In a bundle, slot 1 seals the bundle's Info.plist.
-  if (slot == kCodeResourcesSlot ||
-      (slot == kInfoPlistSlot && best().SealsSpecialSlot(kCodeResourcesSlot))) {
-    if (options_.is_part_of_bundle) {
-      checks_.Skip(name, SlotName(slot) + ": belongs to the bundle");
-    } else {
-      checks_.Fail(name, kErrNotSupported, v1::REASON_UNSUPPORTED_CODE,
-                   SlotName(slot) +
-                       " belongs to a bundle, which cannot be judged by its "
-                       "main executable alone");
-    }
-    return;
-  }
-  for (const CodeDirectory& directory : directories) {
-    const absl::Status status = CheckSpecialSlot(directory, slot, component);
-    if (status.ok()) continue;
-    checks_.Fail(
-        name,
-        slot == kInfoPlistSlot ? kErrInfoPlistFailed : kErrSignatureFailed,
-        v1::REASON_SPECIAL_SLOT_MISMATCH,
-        absl::StrFormat("%s (%s)", std::string(Message(status)),
-                        std::string(DigestName(directory.digest_kind()))),
-        component.has_value() ? std::optional<uint64_t>(FileOffset(*component))
-                              : std::nullopt);
-    return;
-  }
-  checks_.Pass(name, SlotName(slot));
-}
-
-// Older systems obey the XML, newer ones the DER.
-void SliceVerifier::CheckEntitlements() {
-  const std::optional<ByteView> xml = SealedComponent(kEntitlementsSlot);
-  const std::optional<ByteView> der = SealedComponent(kEntitlementsDerSlot);
-  if (!xml.has_value() || !der.has_value()) return;
-  const absl::Status status = CheckEntitlementsAgree(*xml, *der);
-  if (status.ok()) {
-    checks_.Pass(kCheckEntitlements, "both forms say the same");
-  } else {
-    checks_.Fail(kCheckEntitlements, kErrInvalidEntitlements, status,
-                 FileOffset(*xml));
-  }
-}
-
-void SliceVerifier::CheckPages(const CodeDirectory& directory) {
-  const ByteView code = slice_.mach_o.raw().first(
-      static_cast<size_t>(slice_.mach_o.SigningLimit()));
-  const DigestKind kind = directory.digest_kind();
-  const size_t digest_size = DigestSize(kind);
-  const ByteView expected = directory.code_slots();
-  const size_t page_count = directory.code_slot_count();
-  const size_t page_size =
-      directory.page_size() != 0 ? directory.page_size() : code.size();
-  const size_t pages_per_chunk =
-      std::max<size_t>(1, kChunkSize / std::max<size_t>(1, page_size));
-  const size_t chunk_count =
-      (page_count + pages_per_chunk - 1) / pages_per_chunk;
-
-  std::atomic<size_t> first_bad_page = std::numeric_limits<size_t>::max();
-  std::atomic<size_t> bad_page_count = 0;
-  ParallelFor(chunk_count, [&](size_t chunk) {
-    Digester digester(kind);
-    Bytes digest(digest_size);
-    const size_t begin = chunk * pages_per_chunk;
-    const size_t end = std::min(page_count, begin + pages_per_chunk);
-    for (size_t page = begin; page < end; ++page) {
-      const size_t offset = page * page_size;
-      digester.Digest(
-          code.subspan(offset, std::min(page_size, code.size() - offset)),
-          digest);
-      if (Equal(digest, expected.subspan(page * digest_size, digest_size))) {
-        continue;
-      }
-      ++bad_page_count;
-      size_t lowest = first_bad_page;
-      while (page < lowest &&
-             !first_bad_page.compare_exchange_weak(lowest, page)) {
-      }
-    }
-    file_.Release(slice_.offset + begin * page_size, (end - begin) * page_size);
-  });
-
-  const std::string digest_name(DigestName(kind));
-  if (bad_page_count == 0) {
-    checks_.Pass(kCheckCodePages,
-                 absl::StrFormat("%d pages, %s", page_count, digest_name));
-    return;
-  }
-  checks_.Fail(kCheckCodePages, kErrSignatureFailed, v1::REASON_CODE_MODIFIED,
-               absl::StrFormat("page %d differs (%s; %d of %d pages do)",
-                               first_bad_page.load(), digest_name,
-                               bad_page_count.load(), page_count),
-               slice_.offset + first_bad_page * page_size);
-}
-
-void SliceVerifier::CheckRequirements() {
-  RequirementContext context;
-  context.identifier = report_.identifier;
-  context.cdhashes = {&report_.cdhash, 1};
-  context.platform = best().platform();
-  // A chain that does not hold must not satisfy anything.
-  if (signer_holds_) context.chain = report_.authorities;
-  PlistDict info;
-  PlistDict entitlements;
-  if (const auto bytes = SealedComponent(kInfoPlistSlot)) {
-    if (absl::StatusOr<PlistDict> dict = ParsePlistDict(*bytes); dict.ok()) {
-      info = *std::move(dict);
-      context.info = &info;
-    }
-  }
-  if (const auto blob = SealedComponent(kEntitlementsSlot)) {
-    if (absl::StatusOr<PlistDict> dict = ParseEntitlements(*blob); dict.ok()) {
-      entitlements = *std::move(dict);
-      context.entitlements = &entitlements;
-    }
-  }
-
-  if (options_.requirement.has_value()) {
-    const absl::StatusOr<RequirementExpression> expression =
-        ParseRequirement(*options_.requirement);
-    const absl::Status status = expression.ok()
-                                    ? CheckRequirement(*expression, context)
-                                    : expression.status();
-    if (status.ok()) {
-      checks_.Pass(kCheckExplicitRequirement);
-    } else {
-      checks_.Fail(kCheckExplicitRequirement,
-                   expression.ok() ? kErrReqFailed : kErrReqInvalid, status);
-    }
-  }
-
-  std::string note;
-  const absl::Status status = CheckDesignated(context, note);
-  if (status.ok()) {
-    checks_.Pass(kCheckDesignatedRequirement, note);
-  } else {
-    checks_.Fail(kCheckDesignatedRequirement,
-                 GetReason(status) == v1::REASON_REQUIREMENT_NOT_SATISFIED
-                     ? kErrReqFailed
-                     : kErrReqInvalid,
-                 status);
-  }
-}
-
-absl::Status SliceVerifier::CheckDesignated(const RequirementContext& context,
-                                            std::string& note) const {
-  if (const auto blob = SealedComponent(kRequirementsSlot)) {
-    ASSIGN_OR_RETURN(const RequirementSet set, ParseRequirementSet(*blob));
-    const auto designated = set.find(kDesignatedRequirement);
-    if (designated != set.end()) {
-      ASSIGN_OR_RETURN(const RequirementExpression expression,
-                       ParseRequirement(designated->second));
-      note = "stored";
-      return CheckRequirement(expression, context);
-    }
-  }
-  // What codesign would have written; ad-hoc code requires its own cdhash.
-  const std::optional<RequirementExpression> implicit =
-      report_.ad_hoc
-          ? BuildImplicitDesignated(context.cdhashes)
-          : BuildDefaultDesignated(context.identifier, context.chain);
-  note = "implicit";
-  if (!implicit.has_value()) {
-    return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_VERIFY,
-                     v1::REASON_REQUIREMENT_NOT_SATISFIED,
-                     "the signer is not known, and so no requirement is");
-  }
-  return CheckRequirement(*implicit, context);
-}
-
-// The rules that concern all slices together.
-void CheckFile(const UniversalFile& universal, VerificationReport& report) {
-  CheckList checks(report.checks, report.path);
-  const absl::Status structure = universal.CheckStrictStructure();
-  if (structure.ok()) {
-    checks.Pass(kCheckStructure);
-  } else {
-    checks.Fail(kCheckStructure, kErrBadMainExecutable, structure);
-  }
-  const auto other = std::find_if(
-      report.slices.begin(), report.slices.end(),
-      [&report](const SliceReport& slice) {
-        return slice.team_identifier != report.slices.front().team_identifier;
-      });
-  if (other == report.slices.end()) {
-    checks.Pass(kCheckSameTeam);
-  } else {
-    checks.Fail(kCheckSameTeam, kErrBadTeamIdentifier,
-                v1::REASON_TEAM_IDENTIFIER_MISMATCH,
-                "slices " + report.slices.front().architecture + " and " +
-                    other->architecture + " have different teams");
-  }
-}
 
 bool IsAboutRequirements(const Check& check) {
   return check.name == kCheckExplicitRequirement ||
          check.name == kCheckDesignatedRequirement;
+}
+
+// Judges one file or bundle, and what is nested in it.
+class CodeVerifier {
+ public:
+  CodeVerifier(const StoredCode& code, const VerifyOptions& options,
+               const VerifyScope& scope, const Enclosure* outer,
+               VerificationReport& report)
+      : code_(code),
+        options_(options),
+        scope_(scope),
+        outer_(outer),
+        report_(report),
+        checks_(report.checks, code.path()) {}
+
+  void Run() {
+    report_.format = code_.Format();
+    for (const CodePart& part : code_.parts()) {
+      VerifyPart(code_, part, options_, scope_, report_.slices.emplace_back());
+    }
+    CheckSameTeam();
+    if (code_.bundle() != nullptr) CheckBundle();
+    CheckStructure();
+  }
+
+ private:
+  void CheckSameTeam();
+  void CheckBundle();
+  bool CheckSeal(std::optional<ByteView> seal);
+  void CheckSealStrength(const ResourceSeal& seal);
+  void CheckResources(const ResourceSeal& seal);
+  void CheckNested(std::vector<NestedItem> items, const Enclosure& enclosure,
+                   ResourceReport& resources);
+  void JudgeNested(const NestedItem& item, const NestedReport& nested,
+                   ResourceReport& resources);
+  void CheckShape();
+  void CheckStructure();
+
+  const Bundle& bundle() const { return *code_.bundle(); }
+
+  const StoredCode& code_;
+  const VerifyOptions& options_;
+  const VerifyScope& scope_;
+  const Enclosure* const outer_;
+  VerificationReport& report_;
+  CheckList checks_;
+};
+
+NestedReport VerifyNested(const NestedItem& item, const VerifyOptions& options,
+                          const Enclosure& enclosure) {
+  NestedReport nested;
+  nested.is_other_version = !item.version.empty();
+  nested.requirement = item.requirement;
+  nested.report.path = item.path;
+  if (nested.is_other_version) {
+    nested.report.path += "/Versions/" + item.version;
+  }
+  VerifyOptions inner_options = options;
+  const absl::StatusOr<RequirementExpression> expression =
+      CompileRequirement(item.requirement);
+  if (!expression.ok()) {
+    nested.status =
+        BundleError(v1::REASON_RESOURCE_SEAL_INVALID, nested.report.path,
+                    "the requirement in the seal cannot be read");
+    return nested;
+  }
+  inner_options.requirement = BuildRequirement(*expression);
+  const absl::StatusOr<StoredCode> code =
+      StoredCode::Open(item.path, item.version);
+  if (!code.ok()) {
+    nested.status = WithSubject(code.status(), nested.report.path);
+    return nested;
+  }
+  if (code->bundle() != nullptr) {
+    const std::string base = RealPath(code->bundle()->resource_base());
+    if (enclosure.depth >= kMaxDepth || enclosure.Contains(base)) {
+      nested.status =
+          BundleError(v1::REASON_BAD_BUNDLE_FORMAT, nested.report.path,
+                      "the bundle contains itself, or is nested too deep");
+      return nested;
+    }
+  }
+  const VerifyScope scope = {.is_nested = true, .is_shallow = !options.is_deep};
+  CodeVerifier(*code, inner_options, scope, &enclosure, nested.report).Run();
+  return nested;
+}
+
+void CodeVerifier::CheckSameTeam() {
+  const auto other = std::find_if(
+      report_.slices.begin(), report_.slices.end(),
+      [this](const SliceReport& slice) {
+        return slice.team_identifier != report_.slices.front().team_identifier;
+      });
+  if (other == report_.slices.end()) {
+    checks_.Pass(kCheckSameTeam);
+  } else {
+    checks_.Fail(kCheckSameTeam, kErrBadTeamIdentifier,
+                 v1::REASON_TEAM_IDENTIFIER_MISMATCH,
+                 "slices " + report_.slices.front().architecture + " and " +
+                     other->architecture + " have different teams");
+  }
+}
+
+void CodeVerifier::CheckBundle() {
+  if (scope_.is_shallow || options_.ignores_resources) {
+    checks_.Skip(kCheckResources, scope_.is_shallow
+                                      ? "nested code: only with --deep"
+                                      : "as --ignore-resources asks");
+  } else {
+    const std::optional<ByteView> bytes =
+        code_.SideFile(code_.parts().front(), kCodeResourcesSlot);
+    if (CheckSeal(bytes) && bytes.has_value()) {
+      const absl::StatusOr<ResourceSeal> seal = ParseCodeResources(*bytes);
+      if (!seal.ok()) {
+        checks_.FailBundle(
+            kCheckResourceSeal,
+            WithSubject(seal.status(), bundle().CodeResourcesPath()));
+      } else {
+        CheckSealStrength(*seal);
+        CheckResources(*seal);
+      }
+    }
+  }
+  CheckShape();
+}
+
+// Whether the signature and the file CodeResources belong together, for every
+// slice: macOS looks at the slice that it would run.
+bool CodeVerifier::CheckSeal(std::optional<ByteView> seal) {
+  const std::string path = bundle().CodeResourcesPath();
+  bool is_bound = true;
+  for (const CodePart& part : code_.parts()) {
+    const absl::StatusOr<EmbeddedSignature> signature =
+        EmbeddedSignature::Parse(part.signature);
+    if (!signature.ok()) {  // said already
+      checks_.Skip(kCheckResourceSeal, "there is no signature to be read");
+      return false;
+    }
+    const bool is_sealed =
+        std::any_of(signature->code_directories().begin(),
+                    signature->code_directories().end(),
+                    [](const CodeDirectory& directory) {
+                      return directory.SealsSpecialSlot(kCodeResourcesSlot);
+                    });
+    if (!is_sealed) {
+      checks_.Fail(kCheckResourceSeal, kErrResourcesNotFound,
+                   v1::REASON_RESOURCES_NOT_FOUND,
+                   signature->is_linker_signed()
+                       ? "a linker has signed the executable, nobody the bundle"
+                       : "the signature does not seal the bundle's resources");
+      is_bound = false;
+      continue;
+    }
+    for (const CodeDirectory& directory : signature->code_directories()) {
+      if (CheckSpecialSlot(directory, kCodeResourcesSlot, seal).ok()) continue;
+      checks_.Fail(
+          kCheckResourceSeal, kErrResourceDirectoryFailed,
+          v1::REASON_SPECIAL_SLOT_MISMATCH,
+          path + (seal.has_value() ? " is not what was signed" : " is gone"));
+      is_bound = false;
+      break;
+    }
+  }
+  if (is_bound) checks_.Pass(kCheckResourceSeal, path);
+  return is_bound;
+}
+
+void CodeVerifier::CheckSealStrength(const ResourceSeal& seal) {
+  ResourceReport& resources = report_.resources.emplace();
+  resources.version = seal.version();
+  resources.rule_count = seal.RuleCount();
+  resources.file_count = seal.FileCount();
+  if (!options_.is_strict) return;
+  // What an old seal covers is compared all the same.
+  const absl::Status strength = CheckSealIsStrong(bundle(), seal);
+  if (!strength.ok()) checks_.FailBundle(kCheckResourceSeal, strength);
+}
+
+void CodeVerifier::CheckResources(const ResourceSeal& seal) {
+  const absl::StatusOr<ResourceMatcher> matcher = ResourceMatcher::Create(
+      seal.version() == 2 ? RulesOfVersion2(seal.rules) : seal.rules.rules,
+      bundle().ExcludedPaths());
+  if (!matcher.ok()) {
+    checks_.FailBundle(kCheckResources, matcher.status());
+    return;
+  }
+  const ResourceScope resource_scope = {
+      .base = RealPath(bundle().resource_base()),
+      .main_file = RealPath(bundle().main_file()),
+      .matcher = &*matcher,
+      .outer = outer_ == nullptr ? nullptr : outer_->resource_scope};
+  const Enclosure enclosure = {
+      .base = resource_scope.base,
+      .depth = outer_ == nullptr ? 1 : outer_->depth + 1,
+      .resource_scope = &resource_scope,
+      .outer = outer_};
+  CompareOptions compare = {.is_strict = options_.is_strict,
+                            .restricts_symlinks = options_.restricts_symlinks,
+                            .outer_scope = resource_scope.outer};
+  const absl::StatusOr<EmbeddedSignature> signature =
+      EmbeddedSignature::Parse(code_.NativePart().signature);
+  if (signature.ok()) {
+    for (const CodeDirectory& directory : signature->code_directories()) {
+      compare.digests.push_back(directory.digest_kind());
+    }
+  }
+  std::vector<NestedItem> items;
+  absl::StatusOr<std::vector<ResourceProblem>> problems = CompareResources(
+      bundle(), seal, compare,
+      [&](const std::string& absolute_path, const NestedCode& nested) {
+        items.push_back({.path = absolute_path,
+                         .relative_path = absolute_path.substr(
+                             bundle().resource_base().size() + 1),
+                         .version = "",
+                         .requirement = nested.requirement});
+        return absl::OkStatus();
+      });
+  if (!problems.ok()) {
+    checks_.FailBundle(kCheckResources, problems.status());
+    return;
+  }
+  ResourceReport& resources = *report_.resources;
+  resources.problems = *std::move(problems);
+  CheckNested(std::move(items), enclosure, resources);
+  if (resources.problems.empty()) {
+    checks_.Pass(kCheckResources,
+                 absl::StrFormat("%d sealed", resources.file_count));
+    return;
+  }
+  std::stable_sort(resources.problems.begin(), resources.problems.end(),
+                   [](const ResourceProblem& a, const ResourceProblem& b) {
+                     return PlistKeyLess()(a.path, b.path);
+                   });
+  checks_.FailBundle(kCheckResources, resources.problems.front().status);
+}
+
+// Versions of a framework beside the current one are held to the same
+// requirement.
+std::vector<NestedItem> WithOtherVersions(std::vector<NestedItem> items) {
+  std::vector<NestedItem> all;
+  for (NestedItem& item : items) {
+    const bool is_framework = item.path.ends_with(".framework");
+    all.push_back(std::move(item));
+    if (!is_framework) continue;
+    const NestedItem framework = all.back();
+    const absl::StatusOr<Bundle> current = Bundle::Open(framework.path);
+    if (!current.ok()) continue;  // its own verification says so
+    for (const std::string& version : FrameworkVersions(framework.path)) {
+      if (version == current->version()) continue;
+      NestedItem other = framework;
+      other.version = version;
+      all.push_back(std::move(other));
+    }
+  }
+  return all;
+}
+
+void CodeVerifier::CheckNested(std::vector<NestedItem> items,
+                               const Enclosure& enclosure,
+                               ResourceReport& resources) {
+  if (options_.is_strict) items = WithOtherVersions(std::move(items));
+  report_.nested.resize(items.size());
+  ParallelFor(items.size(), [&](size_t i) {
+    report_.nested[i] = VerifyNested(items[i], options_, enclosure);
+  });
+  for (size_t i = 0; i < items.size(); ++i) {
+    JudgeNested(items[i], report_.nested[i], resources);
+  }
+}
+
+// A requirement that is not met counts as a change of the bundle; whatever else
+// is wrong with nested code is that code's own fault.
+void CodeVerifier::JudgeNested(const NestedItem& item,
+                               const NestedReport& nested,
+                               ResourceReport& resources) {
+  const VerificationReport& report = nested.report;
+  const absl::Status validity =
+      nested.status.ok() ? report.Validity() : nested.status;
+  const absl::Status requirement = report.ExplicitRequirement();
+  if (validity.ok() && requirement.ok()) {
+    checks_.Pass(kCheckNestedCode, report.path);
+    return;
+  }
+  if (nested.is_other_version) {
+    const absl::Status& cause = validity.ok() ? requirement : validity;
+    checks_.Fail(kCheckNestedCode, kErrBadFrameworkVersion,
+                 v1::REASON_BAD_NESTED_CODE,
+                 absl::StrFormat("version %s: %s", item.version,
+                                 std::string(Message(cause))));
+    checks_.last().subcomponent = item.path;
+    return;
+  }
+  if (!validity.ok()) {
+    const Check* failure = report.FirstFailure();
+    if (failure != nullptr && failure->apple_error.has_value()) {
+      checks_.Fail(kCheckNestedCode, *failure->apple_error, validity);
+    } else {
+      checks_.FailBundle(kCheckNestedCode, validity);
+    }
+    Check& check = checks_.last();
+    // What is inside the nested code is the better place.
+    check.subcomponent = failure == nullptr || failure->subcomponent.empty()
+                             ? report.path
+                             : failure->subcomponent;
+    ErrorDetail detail = GetErrorDetail(check.status).value_or(ErrorDetail());
+    detail.set_subject(
+        GetErrorDetail(validity).value_or(ErrorDetail()).subject());
+    check.status = WithErrorDetail(check.status, detail);
+    return;
+  }
+  resources.problems.push_back(
+      {ResourceChange::kBadCode, item.relative_path,
+       BundleError(v1::REASON_BAD_NESTED_CODE, report.path,
+                   Message(requirement))});
+  checks_.FailBundle(kCheckNestedCode, resources.problems.back().status);
+  checks_.last().subcomponent = report.path;
+}
+
+void CodeVerifier::CheckShape() {
+  if (!options_.is_strict) {
+    checks_.Skip(kCheckBundleShape, "as --no-strict asks");
+    return;
+  }
+  // Of nested code only its signature is looked at.
+  if (!scope_.is_shallow) {
+    const absl::Status folder =
+        bundle().CheckSignatureFolder(code_.signature_files());
+    if (folder.ok()) {
+      checks_.Pass(kCheckSignatureFolder);
+    } else {
+      checks_.FailBundle(kCheckSignatureFolder, folder);
+    }
+  }
+  const absl::Status shape = bundle().CheckStrict();
+  if (shape.ok()) {
+    checks_.Pass(kCheckBundleShape);
+  } else {
+    checks_.FailBundle(kCheckBundleShape, shape);
+  }
+}
+
+void CodeVerifier::CheckStructure() {
+  if (code_.mach_o() == nullptr) return;
+  if (!options_.is_strict) {
+    checks_.Skip(kCheckStructure, "as --no-strict asks");
+    return;
+  }
+  const absl::Status structure = code_.mach_o()->CheckStrictStructure();
+  if (structure.ok()) {
+    checks_.Pass(kCheckStructure);
+  } else {
+    checks_.Fail(kCheckStructure, kErrBadMainExecutable, structure, 0);
+  }
 }
 
 absl::Status FirstFailureNamed(const VerificationReport& report,
@@ -637,20 +445,11 @@ absl::Status VerificationReport::ExplicitRequirement() const {
   return FirstFailureNamed(*this, kCheckExplicitRequirement);
 }
 
-absl::StatusOr<VerificationReport> Verify(const MappedFile& file,
-                                          const VerifyOptions& options) {
-  const absl::StatusOr<UniversalFile> universal =
-      UniversalFile::Parse(file.bytes());
-  if (!universal.ok()) return WithSubject(universal.status(), file.path());
-
+VerificationReport Verify(const StoredCode& code,
+                          const VerifyOptions& options) {
   VerificationReport report;
-  report.path = file.path();
-  report.format = universal->Format();
-  for (const size_t index : universal->AppleOrder()) {
-    SliceReport& slice = report.slices.emplace_back();
-    SliceVerifier(file, universal->slices()[index], options, slice).Run();
-  }
-  CheckFile(*universal, report);
+  report.path = code.path();
+  CodeVerifier(code, options, {}, nullptr, report).Run();
   return report;
 }
 

@@ -1,11 +1,11 @@
 // Judges code that is already signed.
 //
-//   file -> slices -> CodeDirectories, CMS, slots, pages ->
-//   [VerificationReport]
+//   path -> StoredCode -> each slice: CodeDirectories, CMS, slots, pages
+//        -> the bundle: resources, nested code, shape -> [VerificationReport]
 //
-// Spec: Security, SecStaticCode (StaticCode.cpp), in its order of checks.
-// Unlike
-//       it, a failed check does not end the work: the report has them all.
+// Spec: Security, SecStaticCode (StaticCode.cpp), in its order of checks. A
+//       failed check does not end the work, as it does there: the report has
+//       them all.
 
 #ifndef CODESEAL_CODESIGN_VERIFY_VERIFIER_H_
 #define CODESEAL_CODESIGN_VERIFY_VERIFIER_H_
@@ -21,32 +21,40 @@
 #include "absl/time/time.h"
 #include "codesign/base/bytes.h"
 #include "codesign/base/digest.h"
-#include "codesign/base/mapped_file.h"
+#include "codesign/bundle/resource_seal.h"
 #include "codesign/cms/certificate.h"
 #include "codesign/verify/apple_error.h"
+#include "codesign/verify/stored_code.h"
 
 namespace codeseal {
 
 struct VerifyOptions {
-  std::vector<Certificate> anchors;  // roots to accept beside Apple's
+  std::vector<Certificate> anchors = {};  // roots to accept beside Apple's
   // False (Apple's rule without demanded anchors): any self-signed root will
   // do for `valid`; `trusted` still tells whether it is Apple's or given.
   bool require_trusted_anchor = false;
-  std::optional<Bytes> requirement;  // -R, a requirement blob (fade0c00)
+  std::optional<Bytes> requirement =
+      std::nullopt;  // -R, a requirement blob (fade0c00)
   // Judge certificates at this time; without it at the timestamp, else the
   // signing time, else now.
-  std::optional<absl::Time> at;
+  std::optional<absl::Time> at = std::nullopt;
   bool check_expiration = false;
   absl::Time now = absl::Now();  // tests choose it
-  // The file is the main executable of a bundle whose Info.plist and resources
-  // the caller checks. Without it, a signature that seals a bundle is refused:
-  // half a check must not look like a whole one.
-  bool is_part_of_bundle = false;
+
+  // --deep: nested code is verified as thoroughly as the code itself. Without
+  // it, only its signature is, and that it is what the seal expects.
+  bool is_deep = false;
+  // False, --no-strict: no rules about the structure of files and bundles, and
+  // old seals will do.
+  bool is_strict = true;
+  // --strict=symlinks: links must lead to what a seal covers.
+  bool restricts_symlinks = false;
+  bool ignores_resources = false;  // --ignore-resources
 };
 
 enum class CheckOutcome { kPassed, kFailed, kNotChecked };
 
-// Stable names of checks, in the order in which they are made.
+// Stable names of checks, in the order in which they are made. Of a slice:
 inline constexpr char kCheckSigned[] = "signed";
 inline constexpr char kCheckSignatureLayout[] = "signature-layout";
 inline constexpr char kCheckCodeDirectories[] = "code-directories";
@@ -61,8 +69,14 @@ inline constexpr char kCheckEntitlements[] = "entitlements-agree";
 inline constexpr char kCheckCodePages[] = "code-pages";  // for each digest
 inline constexpr char kCheckExplicitRequirement[] = "explicit-requirement";
 inline constexpr char kCheckDesignatedRequirement[] = "designated-requirement";
-inline constexpr char kCheckStructure[] = "structure";           // of the file
-inline constexpr char kCheckSameTeam[] = "same-team-in-slices";  // of the file
+// Of the file or bundle as a whole, made after all slices.
+inline constexpr char kCheckSameTeam[] = "same-team-in-slices";
+inline constexpr char kCheckResourceSeal[] = "resource-seal";
+inline constexpr char kCheckNestedCode[] = "nested-code";  // one for each
+inline constexpr char kCheckResources[] = "resources";
+inline constexpr char kCheckSignatureFolder[] = "signature-folder";
+inline constexpr char kCheckBundleShape[] = "bundle-shape";
+inline constexpr char kCheckStructure[] = "structure";
 
 // One thing that was looked at, so that a verdict never stands alone.
 struct Check {
@@ -74,11 +88,12 @@ struct Check {
   absl::Status status;
   std::optional<AppleError> apple_error;  // what macOS calls the failure
   std::string note;  // for people: what was compared, or why it was not
+  std::string subcomponent = {};  // path of the nested code that failed
 };
 
 struct SliceReport {
-  std::string architecture;
-  uint64_t offset = 0;  // of the slice in the file, bytes
+  std::string architecture;  // empty for what is no Mach-O
+  uint64_t offset = 0;       // of the slice in the file, bytes
   std::string identifier;
   std::vector<DigestKind> digests;
   std::vector<CdHash> cdhashes;          // in storage order
@@ -92,11 +107,23 @@ struct SliceReport {
   std::vector<Check> checks;  // in Apple's order
 };
 
+// The seal of a bundle against what is on disk.
+struct ResourceReport {
+  int version = 0;  // of the seal: 1 or 2
+  size_t rule_count = 0;
+  size_t file_count = 0;                  // sealed
+  std::vector<ResourceProblem> problems;  // in order of paths
+};
+
+struct NestedReport;
+
 struct VerificationReport {
-  std::string path;
-  std::string format;               // "Mach-O thin (arm64)"
+  std::string path;                 // as given; of nested code where it is
+  std::string format;               // "app bundle with Mach-O thin (arm64)"
   std::vector<SliceReport> slices;  // in Apple's order: x86_64 before arm64
-  std::vector<Check> checks;        // of the file as a whole, made last
+  std::optional<ResourceReport> resources;  // of a bundle whose seal was read
+  std::vector<NestedReport> nested;         // in order of paths
+  std::vector<Check> checks;                // of the file or bundle as a whole
 
   // OK: valid on disk. Otherwise the first failed check's Status; its payload
   // names slice, place and rule.
@@ -109,11 +136,20 @@ struct VerificationReport {
   const Check* FirstFailure() const;
 };
 
-// A Status only when the file cannot be read or is no Mach-O; every verdict,
-// also "not signed at all" (REASON_NOT_SIGNED), is in the report. Not checked:
-// revocation, notarization, and what `is_part_of_bundle` leaves to the caller.
-absl::StatusOr<VerificationReport> Verify(const MappedFile& file,
-                                          const VerifyOptions& options);
+// Code in a bundle that the bundle's seal names. Its explicit requirement is
+// the one that the seal has.
+struct NestedReport {
+  // A version of a framework that is not the current one.
+  bool is_other_version = false;
+  std::string requirement;  // as the seal has it
+  // Not OK: it could not be opened, and `report` has its path only.
+  absl::Status status;
+  VerificationReport report;
+};
+
+// Every verdict, also "not signed at all" (REASON_NOT_SIGNED), is in the
+// report. Not checked: revocation and notarization.
+VerificationReport Verify(const StoredCode& code, const VerifyOptions& options);
 
 }  // namespace codeseal
 

@@ -10,41 +10,13 @@
 #include "codesign/bundle/bundle.h"
 #include "codesign/bundle/resource_seal.h"
 #include "gtest/gtest.h"
-#include "tests/support/corpus.h"
+#include "tests/support/corpus_bundle.h"
 #include "tests/support/status_matchers.h"
-#include "tests/support/temp_folder.h"
 
 namespace codeseal::testing {
 namespace {
 
 namespace fs = std::filesystem;
-
-// The bundle of an item. npm leaves out symbolic links, so that a versioned
-// framework is a copy in which they are restored.
-class ItemBundle {
- public:
-  explicit ItemBundle(const CorpusItem& item) : path_(item.path) {
-    const fs::path framework = item.path;
-    if (!fs::exists(framework / "Versions/A") ||
-        fs::exists(framework / "Versions/Current")) {
-      return;
-    }
-    path_ = folder_.Path(framework.filename().string());
-    fs::copy(framework, path_, fs::copy_options::recursive);
-    fs::create_directory_symlink("A", path_ / "Versions/Current");
-    for (const auto& entry : fs::directory_iterator(path_ / "Versions/A")) {
-      const fs::path name = entry.path().filename();
-      if (name != "_CodeSignature") {
-        fs::create_symlink("Versions/Current" / name, path_ / name);
-      }
-    }
-  }
-  std::string path() const { return path_.string(); }
-
- private:
-  TempFolder folder_;
-  fs::path path_;
-};
 
 absl::StatusOr<NestedCode> NoNestedCode(const std::string& path,
                                         const std::string&) {
@@ -175,7 +147,7 @@ class CodeResourcesTest : public ::testing::TestWithParam<CorpusItem> {};
 TEST_P(CodeResourcesTest, ComesOutIdentical) {
   const CorpusItem& item = GetParam();
   CODESEAL_NEED_CORPUS_ITEM(item);
-  const ItemBundle item_bundle(item);
+  const CorpusBundle item_bundle(item);
   const absl::StatusOr<Comparison> comparison =
       MakeAgain(item_bundle.path(), item);
   ASSERT_THAT(comparison, IsOk());
@@ -196,7 +168,7 @@ TEST_P(CodeResourcesTest, ComesOutIdentical) {
 TEST_P(CodeResourcesTest, ComparisonWithTheDiskAgreesWithTheVerdict) {
   const CorpusItem& item = GetParam();
   CODESEAL_NEED_CORPUS_ITEM(item);
-  const ItemBundle item_bundle(item);
+  const CorpusBundle item_bundle(item);
   const absl::StatusOr<Bundle> bundle = Bundle::Open(item_bundle.path());
   ASSERT_THAT(bundle, IsOk());
   EXPECT_THAT(bundle->CheckStrict(), IsOk());

@@ -20,20 +20,18 @@ TEST_P(VerifyGoldenTest, IsValidAndReadAsExpected) {
       std::string(CODESEAL_GOLDEN_FOLDER "/") + GetParam();
   std::ifstream stream(folder + "/expected.json");
   const nlohmann::json expected = nlohmann::json::parse(stream);
-  const absl::StatusOr<MappedFile> file = MappedFile::Open(folder + "/input");
-  ASSERT_THAT(file, IsOk());
+  const absl::StatusOr<StoredCode> code = StoredCode::Open(folder + "/input");
+  ASSERT_THAT(code, IsOk());
 
-  const absl::StatusOr<VerificationReport> report = Verify(*file, {});
-  ASSERT_THAT(report, IsOk());
-  EXPECT_THAT(report->Validity(), IsOk());
-  EXPECT_THAT(report->DesignatedRequirement(), IsOk());
-  EXPECT_TRUE(report->slices.front().ad_hoc);
-  EXPECT_EQ(HexEncode(report->slices.front().cdhash), expected["cdhash"]);
+  const VerificationReport report = Verify(*code, {});
+  EXPECT_THAT(report.Validity(), IsOk());
+  EXPECT_THAT(report.DesignatedRequirement(), IsOk());
+  EXPECT_TRUE(report.slices.front().ad_hoc);
+  EXPECT_EQ(HexEncode(report.slices.front().cdhash), expected["cdhash"]);
 
-  const absl::StatusOr<CodeDescription> description = Describe(*file);
-  ASSERT_THAT(description, IsOk());
-  EXPECT_EQ(description->format, expected["format"]);
-  const SliceDescription& slice = description->slices.front();
+  const CodeDescription description = Describe(*code);
+  EXPECT_EQ(description.format, expected["format"]);
+  const SliceDescription& slice = description.slices.front();
   EXPECT_EQ(slice.identifier, expected["identifier"]);
   EXPECT_EQ(slice.version, expected["version"]);
   EXPECT_EQ(slice.flags, expected["flags"]);

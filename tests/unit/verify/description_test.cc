@@ -21,14 +21,13 @@ using ::testing::Not;
 
 CodeDescription DescribeBytes(ByteView file) {
   const TempFolder folder;
-  const absl::StatusOr<MappedFile> mapped =
-      MappedFile::Open(folder.Write("code", AsText(file)));
-  EXPECT_THAT(mapped, IsOk());
-  absl::StatusOr<CodeDescription> description = Describe(*mapped);
-  EXPECT_THAT(description, IsOk());
-  if (!description.ok()) return {};
-  description->path = "/tmp/code";
-  return *std::move(description);
+  const absl::StatusOr<StoredCode> code =
+      StoredCode::Open(folder.Write("code", AsText(file)));
+  EXPECT_THAT(code, IsOk());
+  if (!code.ok()) return {};
+  CodeDescription description = Describe(*code);
+  description.path = "/tmp/code";
+  return description;
 }
 
 // Everything that the lines below show, and no more.

@@ -55,12 +55,10 @@ SignedCode CmsCode() {
 VerificationReport VerifyBytes(ByteView file,
                                const VerifyOptions& options = {}) {
   const TempFolder folder;
-  const absl::StatusOr<MappedFile> mapped =
-      MappedFile::Open(folder.Write("code", AsText(file)));
-  EXPECT_THAT(mapped, IsOk());
-  const absl::StatusOr<VerificationReport> report = Verify(*mapped, options);
-  EXPECT_THAT(report, IsOk());
-  return report.ok() ? *report : VerificationReport();
+  const absl::StatusOr<StoredCode> code =
+      StoredCode::Open(folder.Write("code", AsText(file)));
+  EXPECT_THAT(code, IsOk());
+  return code.ok() ? Verify(*code, options) : VerificationReport();
 }
 
 VerificationReport VerifyCode(const SignedCode& code,
@@ -358,11 +356,11 @@ INSTANTIATE_TEST_SUITE_P(
         Forgery{"BytesBehindLinkedit",
                 [](SignedCode& code) { code.mach_o.trailing_size = 16; },
                 v1::REASON_UNEXPECTED_DATA, kErrBadMainExecutable},
-        Forgery{"BundleByItsMainExecutable",
+        Forgery{"ExecutableWithoutItsBundle",
                 [](SignedCode& code) {
                   code.fields.special_slots[kCodeResourcesSlot] = Bytes(32, 7);
                 },
-                v1::REASON_UNSUPPORTED_CODE, kErrNotSupported}),
+                v1::REASON_SPECIAL_SLOT_MISMATCH, kErrResourceDirectoryFailed}),
     [](const auto& each) { return std::string(each.param.name); });
 
 // As linkers other than Apple's write it; macOS takes their code.
@@ -427,26 +425,18 @@ TEST(VerifierTest, UnsignedCodeIsNotSignedAtAll) {
   EXPECT_THAT(validity, HasMessage("code object is not signed at all"));
 }
 
-TEST(VerifierTest, NoMachOIsNoVerdict) {
-  const TempFolder folder;
-  const absl::StatusOr<MappedFile> file =
-      MappedFile::Open(folder.Write("text", "#!/bin/sh\nexit 0\n"));
-  ASSERT_THAT(file, IsOk());
-  EXPECT_THAT(Verify(*file, {}), HasReason(v1::REASON_NOT_MACH_O));
+TEST(VerifierTest, FileThatIsNoMachOIsNotSignedAtAll) {
+  const VerificationReport report = VerifyBytes(AsBytes("#!/bin/sh\nexit 0\n"));
+  EXPECT_EQ(report.format, "generic");
+  EXPECT_THAT(report.Validity(), HasReason(v1::REASON_NOT_SIGNED));
 }
 
-TEST(VerifierTest, BundleMainExecutableIsLeftToTheBundle) {
-  SignedCode code = CmsCode();
-  code.fields.special_slots[kCodeResourcesSlot] = Bytes(32, 7);
-  code.fields.special_slots[kInfoPlistSlot] = Bytes(32, 8);
-  VerifyOptions options;
-  options.is_part_of_bundle = true;
-  const VerificationReport report = VerifyCode(code, options);
-  EXPECT_THAT(report.Validity(), IsOk());
-  EXPECT_EQ(FindCheck(report, "special-slot-1").outcome,
-            CheckOutcome::kNotChecked);
-  EXPECT_EQ(FindCheck(report, "special-slot-3").outcome,
-            CheckOutcome::kNotChecked);
+TEST(VerifierTest, BrokenMachOIsNoVerdict) {
+  Bytes file = testing::BuildMachO();
+  file.resize(100);
+  const TempFolder folder;
+  EXPECT_THAT(StoredCode::Open(folder.Write("code", AsText(file))),
+              HasReason(v1::REASON_TRUNCATED));
 }
 
 // Old and new systems would grant different things.

@@ -1,0 +1,220 @@
+#include "codesign/verify/stored_code.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <system_error>
+#include <utility>
+
+#include "codesign/base/endian.h"
+#include "codesign/base/error.h"
+#include "codesign/super_blob.h"
+
+namespace codeseal {
+namespace {
+
+// What Apple's tools take for code; MH_OBJECT is a file like any other.
+bool IsCode(MachOFileType type) {
+  switch (type) {
+    case MachOFileType::kExecute:
+    case MachOFileType::kPreload:
+    case MachOFileType::kDylib:
+    case MachOFileType::kDylinker:
+    case MachOFileType::kBundle:
+    case MachOFileType::kKextBundle:
+      return true;
+    case MachOFileType::kObject:
+      return false;
+  }
+  return false;
+}
+
+// Slots whose files hold a whole blob, with its header.
+bool HoldsBlob(uint32_t slot) {
+  return slot != kTopDirectorySlot && slot != kRepSpecificSlot &&
+         slot != kCmsSlot;
+}
+
+// Every slot that may have a file of its own; slot 3 is looked at by itself.
+std::vector<uint32_t> StoredSlots() {
+  std::vector<uint32_t> slots = {kCodeDirectorySlot, kRequirementsSlot};
+  for (uint32_t slot = kTopDirectorySlot; slot <= kLibraryConstraintSlot;
+       ++slot) {
+    slots.push_back(slot);
+  }
+  for (uint32_t slot = kAlternateCodeDirectorySlot;
+       slot < kAlternateCodeDirectoryEndSlot; ++slot) {
+    slots.push_back(slot);
+  }
+  slots.push_back(kCmsSlot);
+  return slots;
+}
+
+// The blob's own length is the whole file, so that nothing hides behind it.
+absl::Status CheckFillsFile(ByteView file, const std::string& path) {
+  BigEndianReader in(file);
+  in.U32();  // magic
+  const uint32_t size = in.U32();
+  if (in.ok() && size == file.size()) return absl::OkStatus();
+  return WithSubject(
+      MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_PARSE,
+                v1::REASON_MALFORMED_SIGNATURE,
+                "the file of the signature does not hold one whole blob"),
+      path);
+}
+
+bool IsDirectory(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::is_directory(path, error);
+}
+
+}  // namespace
+
+absl::StatusOr<StoredCode> StoredCode::Open(const std::string& path,
+                                            std::string_view version) {
+  std::string folder = path;
+  if (!IsDirectory(path)) {
+    const std::optional<std::string> found = FindBundleOfExecutable(path);
+    if (!found.has_value()) {
+      ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
+      StoredCode code(path, std::move(file));
+      RETURN_IF_ERROR(code.ReadMainFile());
+      return code;
+    }
+    folder = *found;
+  }
+  ASSIGN_OR_RETURN(Bundle bundle, Bundle::Open(folder, version));
+  ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(bundle.main_file()));
+  StoredCode code(path, std::move(file));
+  code.bundle_ = std::move(bundle);
+  RETURN_IF_ERROR(code.ReadSideFiles());
+  RETURN_IF_ERROR(code.ReadMainFile());
+  return code;
+}
+
+absl::Status StoredCode::ReadMainFile() {
+  const ByteView bytes = main_file_.bytes();
+  if (LooksLikeMachO(bytes)) {
+    absl::StatusOr<UniversalFile> universal = UniversalFile::Parse(bytes);
+    if (universal.ok() &&
+        IsCode(universal->slices().front().mach_o.file_type())) {
+      universal_ = *std::move(universal);
+    } else if (!universal.ok() &&
+               GetReason(universal.status()) != v1::REASON_NOT_MACH_O) {
+      return WithSubject(universal.status(), main_file_.path());
+    }
+    // Static libraries and object files are files like any other.
+  }
+  if (universal_.has_value()) {
+    for (const size_t index : universal_->AppleOrder()) {
+      const UniversalFile::Slice& slice = universal_->slices()[index];
+      CodePart& part = parts_.emplace_back();
+      part.architecture = slice.mach_o.architecture().Name();
+      part.offset = slice.offset;
+      part.code = slice.mach_o.raw().first(
+          static_cast<size_t>(slice.mach_o.SigningLimit()));
+      part.signature = slice.mach_o.Signature();
+      part.mach_o = &slice.mach_o;
+    }
+    return absl::OkStatus();
+  }
+  CodePart& part = parts_.emplace_back();
+  part.code = bytes;
+  if (bundle_.has_value()) ReadSignatureFolder(part);
+  return absl::OkStatus();
+}
+
+absl::Status StoredCode::ReadSideFiles() {
+  if (bundle_->info_plist_path().has_value()) {
+    ASSIGN_OR_RETURN(MappedFile file,
+                     MappedFile::Open(*bundle_->info_plist_path()));
+    side_files_.emplace(kInfoPlistSlot, std::move(file));
+  }
+  absl::StatusOr<MappedFile> seal =
+      MappedFile::Open(bundle_->CodeResourcesPath());
+  if (seal.ok()) {
+    side_files_.emplace(kCodeResourcesSlot, *std::move(seal));
+    signature_files_.push_back(DetachedFileName(kCodeResourcesSlot));
+  } else if (!absl::IsNotFound(seal.status())) {
+    return seal.status();
+  }
+  return absl::OkStatus();
+}
+
+// The files become a SuperBlob like that of a Mach-O, so that there is one way
+// to judge them.
+void StoredCode::ReadSignatureFolder(CodePart& part) {
+  std::map<uint32_t, Bytes> blobs;
+  for (const uint32_t slot : StoredSlots()) {
+    const std::string name = DetachedFileName(slot);
+    const std::string path = bundle_->SignatureFolder() + "/" + name;
+    absl::StatusOr<MappedFile> file = MappedFile::Open(path);
+    if (absl::IsNotFound(file.status())) continue;
+    absl::Status status = file.status();
+    if (status.ok() && HoldsBlob(slot)) {
+      status = CheckFillsFile(file->bytes(), path);
+    }
+    if (!status.ok()) {
+      part.signature_status = status;
+      return;
+    }
+    signature_files_.push_back(name);
+    if (slot == kCmsSlot) {
+      blobs[slot] = WrapBlob(kBlobWrapperMagic, file->bytes());
+    } else if (HoldsBlob(slot)) {
+      blobs[slot] = ToBytes(file->bytes());
+    } else {
+      side_files_.emplace(slot, *std::move(file));
+    }
+  }
+  if (!blobs.contains(kCodeDirectorySlot)) return;
+  assembled_signature_ = BuildSuperBlob(kEmbeddedSignatureMagic, blobs);
+  part.signature = assembled_signature_;
+}
+
+const CodePart& StoredCode::NativePart() const {
+  if (!universal_.has_value()) return parts_.front();
+  const UniversalFile::Slice& native = universal_->NativeSlice(CpuType::kArm64);
+  return *std::find_if(parts_.begin(), parts_.end(), [&](const CodePart& part) {
+    return part.mach_o == &native.mach_o;
+  });
+}
+
+std::string StoredCode::Format() const {
+  const std::string of_file =
+      universal_.has_value() ? universal_->Format() : "generic";
+  if (!bundle_.has_value()) return of_file;
+  return bundle_->main_file_kind() == MainFileKind::kExecutable
+             ? bundle_->FormatPrefix() + of_file
+             : bundle_->FormatPrefix();
+}
+
+std::optional<ByteView> StoredCode::SideFile(const CodePart& part,
+                                             uint32_t slot) const {
+  const auto file = side_files_.find(slot);
+  if (file != side_files_.end()) return file->second.bytes();
+  // A bundle's Info.plist takes the place of the executable's own.
+  if (slot == kInfoPlistSlot && !bundle_.has_value() &&
+      part.mach_o != nullptr) {
+    return part.mach_o->info_plist();
+  }
+  return std::nullopt;
+}
+
+std::string StoredCode::Subject(const CodePart& part) const {
+  const std::string& path = main_file_.path();
+  return part.architecture.empty() ? path
+                                   : path + " (" + part.architecture + ")";
+}
+
+std::optional<uint64_t> StoredCode::FileOffset(ByteView bytes) const {
+  const ByteView file = main_file_.bytes();
+  const std::less<const uint8_t*> before;
+  if (bytes.data() == nullptr || before(bytes.data(), file.data()) ||
+      !before(bytes.data(), file.data() + file.size())) {
+    return std::nullopt;
+  }
+  return static_cast<uint64_t>(bytes.data() - file.data());
+}
+
+}  // namespace codeseal
