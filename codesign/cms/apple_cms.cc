@@ -135,6 +135,9 @@ Bytes BuildSignedAttributes(const CmsContent& content,
   }
   attributes.push_back(EncodeAttribute(
       kMessageDigest, {EncodeOctetString(content.message_digest)}));
+  if (!content.is_code) {
+    return EncodeSetOf(asn1::kSet, std::move(attributes));
+  }
   std::vector<Bytes> agility_digests;
   for (const auto& code_directory : content.code_directories) {
     agility_digests.push_back(
@@ -176,7 +179,7 @@ absl::StatusOr<Bytes> Sign(const CmsSigner& signer, ByteView message) {
 
 absl::Status CheckContentIsComplete(const CmsContent& content) {
   bool complete = content.message_digest.size() == 32 &&
-                  !content.code_directories.empty() &&
+                  content.code_directories.empty() != content.is_code &&
                   content.code_directories.size() <= kMaxAgilityDigestCount;
   for (const auto& code_directory : content.code_directories) {
     const size_t size = FullDigestSize(code_directory.kind);
@@ -499,6 +502,14 @@ CmsContent DescribeContent(
           : ComputeDigest(DigestKind::kSha256, primary.raw);
   std::sort(content.code_directories.begin(), content.code_directories.end(),
             [](const auto& a, const auto& b) { return a.kind < b.kind; });
+  return content;
+}
+
+CmsContent DescribeBytes(ByteView bytes) {
+  CmsContent content;
+  content.is_code = false;
+  content.message_digest = ComputeDigest(DigestKind::kSha256, bytes);
+  content.sha1_message_digest = ComputeDigest(DigestKind::kSha1, bytes);
   return content;
 }
 

@@ -1,7 +1,8 @@
-// Apple's profile of a CMS signature over CodeDirectories: detached content,
-// the two hash-agility attributes, BER with indefinite lengths outside.
+// Apple's profile of a CMS signature: detached content, for code the two
+// hash-agility attributes, BER with indefinite lengths outside.
 //
 //   CodeDirectories -> CmsContent -> token key -> [CMS] -> embedded signature
+//   checksum of a package's table -> CmsContent -> token key -> [CMS] -> heap
 //
 // Spec: RFC 5652; Security, libsecurity_smime and CodeSigner's signer.cpp;
 //       OIDs 1.2.840.113635.100.9.1 and .2 for the hash-agility attributes.
@@ -43,6 +44,9 @@ struct CmsContent {
   // SHA-1 of the same, for signatures of before 2016; empty when not known.
   Bytes sha1_message_digest;
   std::vector<CodeDirectoryDigest> code_directories;  // ascending hashType
+  // Without it there are no CodeDirectories, and the signature has no
+  // hash-agility attributes.
+  bool is_code = true;
 };
 
 // One CodeDirectory as it is stored.
@@ -53,6 +57,9 @@ struct CodeDirectoryBlob {
 // `code_directories`: primary first, at least one. Leaves sha1_message_digest
 // empty.
 CmsContent DescribeContent(std::span<const CodeDirectoryBlob> code_directories);
+
+// Bytes that are no code: the checksum of an installer package.
+CmsContent DescribeBytes(ByteView bytes);
 
 struct CmsSigner {
   evp_pkey_st* key = nullptr;  // borrowed; RSA or EC, may be a token key

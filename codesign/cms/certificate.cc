@@ -19,10 +19,18 @@ constexpr size_t kMaxCertificateSize = 64 * 1024;
 constexpr size_t kMaxChainSize = 10;  // certificates
 
 constexpr char kCodeSigningUsage[] = "1.3.6.1.5.5.7.3.3";
+constexpr char kMacInstallerUsage[] = "1.2.840.113635.100.4.9";
+constexpr char kDeveloperIdInstallerUsage[] = "1.2.840.113635.100.4.13";
 
 absl::Status BadCertificate(std::string_view message) {
   return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_PARSE,
                    v1::REASON_BAD_CERTIFICATE, DrainOpenSslErrors(message));
+}
+
+// Whether keyUsage allows signatures; all bits are set when it is absent.
+bool MaySign(X509* x509) {
+  constexpr uint32_t kSigning = KU_DIGITAL_SIGNATURE | KU_NON_REPUDIATION;
+  return (X509_get_key_usage(x509) & kSigning) != 0;
 }
 
 ObjectPtr ObjectFromDotted(std::string_view dotted_oid) {
@@ -258,10 +266,13 @@ bool Certificate::HasExtendedKeyUsage(std::string_view dotted_oid) const {
 }
 
 bool Certificate::IsSuitableForCodeSigning() const {
-  // All bits are set when the extension is absent.
-  constexpr uint32_t kSigning = KU_DIGITAL_SIGNATURE | KU_NON_REPUDIATION;
-  return HasExtendedKeyUsage(kCodeSigningUsage) &&
-         (X509_get_key_usage(x509_.get()) & kSigning) != 0;
+  return HasExtendedKeyUsage(kCodeSigningUsage) && MaySign(x509_.get());
+}
+
+bool Certificate::IsSuitableForPackageSigning() const {
+  return (HasExtendedKeyUsage(kDeveloperIdInstallerUsage) ||
+          HasExtendedKeyUsage(kMacInstallerUsage)) &&
+         MaySign(x509_.get());
 }
 
 absl::Time Certificate::not_before() const {

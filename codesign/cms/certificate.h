@@ -66,6 +66,10 @@ class Certificate {
   // codeSigning; keyUsage, if present, with digitalSignature or
   // nonRepudiation.
   bool IsSuitableForCodeSigning() const;
+  // What it asks of who signs an installer package: extendedKeyUsage with the
+  // purpose of Developer ID Installer or of the Mac App Store's; keyUsage as
+  // above.
+  bool IsSuitableForPackageSigning() const;
   absl::Time not_before() const;
   absl::Time not_after() const;
   // Subject equals issuer and the signature verifies with its own key.

@@ -39,15 +39,9 @@ std::string Iso8601(absl::Time time) {
   return absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", time, absl::UTCTimeZone());
 }
 
-}  // namespace
-
-absl::Status CheckCodeSigningChain(std::span<const Certificate> chain) {
-  if (chain.empty()) return NotTrusted("there is no certificate");
+// Everything but what the leaf is for. `chain` is not empty.
+absl::Status CheckChain(std::span<const Certificate> chain) {
   const Certificate& leaf = chain.front();
-  if (!leaf.IsSuitableForCodeSigning()) {
-    return NotTrusted("the certificate of " + leaf.CommonName() +
-                      " is not for signing code");
-  }
   const X509StorePtr store = MakeStore(chain.back(), X509_V_FLAG_NO_CHECK_TIME);
   const X509StackPtr untrusted(sk_X509_new_null());
   for (const Certificate& certificate : chain) {
@@ -64,6 +58,28 @@ absl::Status CheckCodeSigningChain(std::span<const Certificate> chain) {
         " does not hold: " + X509_verify_cert_error_string(error));
   }
   return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckCodeSigningChain(std::span<const Certificate> chain) {
+  if (chain.empty()) return NotTrusted("there is no certificate");
+  if (!chain.front().IsSuitableForCodeSigning()) {
+    return NotTrusted("the certificate of " + chain.front().CommonName() +
+                      " is not for signing code");
+  }
+  return CheckChain(chain);
+}
+
+absl::Status CheckPackageSigningChain(std::span<const Certificate> chain) {
+  if (chain.empty()) return NotTrusted("there is no certificate");
+  if (!chain.front().IsSuitableForPackageSigning()) {
+    return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_VERIFY,
+                     v1::REASON_NOT_INSTALLER_CERTIFICATE,
+                     "the certificate of " + chain.front().CommonName() +
+                         " is not for signing installer packages");
+  }
+  return CheckChain(chain);
 }
 
 absl::Status CheckValidityDates(std::span<const Certificate> chain,

@@ -28,6 +28,10 @@ namespace codeseal {
 // Errors: FAILED_PRECONDITION REASON_CHAIN_NOT_TRUSTED.
 absl::Status CheckCodeSigningChain(std::span<const Certificate> chain);
 
+// The same for a leaf that signs installer packages.
+// Errors: those, and FAILED_PRECONDITION REASON_NOT_INSTALLER_CERTIFICATE.
+absl::Status CheckPackageSigningChain(std::span<const Certificate> chain);
+
 // Every certificate is valid at `at`.
 // Errors: FAILED_PRECONDITION REASON_CERTIFICATE_EXPIRED, also for one that is
 // not yet valid.

@@ -45,6 +45,7 @@ identities:
       require_flags: [runtime, library-validation]
       entitlements_deny: [get-task-allow]
       allow_digest_only: true
+      allow_packages: true
     allow:
       - {spiffe: "spiffe://corp/ci/*", dns: "*.ci"}
       - {fingerprint: "01:23456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF"}
@@ -123,6 +124,7 @@ TEST_F(ConfigTest, ReadsEveryKey) {
   EXPECT_EQ(identity.rules.require_flags, 0x12000u);
   EXPECT_THAT(identity.rules.entitlements_deny, ElementsAre("get-task-allow"));
   EXPECT_TRUE(identity.rules.allow_digest_only);
+  EXPECT_TRUE(identity.rules.allow_packages);
   ASSERT_EQ(identity.allow.size(), 2u);
   EXPECT_EQ(identity.allow[0].spiffe, "spiffe://corp/ci/*");
   EXPECT_EQ(identity.allow[0].dns, "*.ci");
