@@ -60,16 +60,9 @@ endfunction()
 # program; without SRCS, every *_test.cc of the current folder, so that a new
 # test can't be forgotten. Each test of the program is a ctest test. The target
 # tests_LABEL builds the programs of one label.
-foreach(label unit golden corpus token integration bench fuzz stress rpc)
+foreach(label unit golden corpus token integration bench fuzz stress)
   add_custom_target(tests_${label})
 endforeach()
-
-# Unit tests that link gRPC: apart in sanitizer builds, where they cost as much
-# as all others together; `ctest --test-dir build/asan -L rpc` after building tests_rpc.
-set(CODESEAL_RPC_LABEL unit)
-if(CODESEAL_SANITIZE)
-  set(CODESEAL_RPC_LABEL rpc)
-endif()
 
 function(codeseal_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SRCS;DEPS;LABELS;ENV" ${ARGN})
