@@ -78,6 +78,10 @@ function(codeseal_test name)
   add_executable(${name} ${ARG_SRCS})
   target_link_libraries(${name} PRIVATE
     codeseal_warnings codeseal_test_support ${ARG_DEPS} GTest::gmock_main)
+  if(CODESEAL_SANITIZE MATCHES address)
+    list(APPEND ARG_ENV
+         LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/support/lsan.supp:print_suppressions=0)
+  endif()
   include(GoogleTest)
   # Lists the tests when ctest starts, not when the program is linked: a
   # program that needs a token must not be run by the build.
