@@ -36,6 +36,15 @@ struct SignCommand {
   bool force = false;
   bool dry_run = false;
   bool force_library_entitlements = false;
+  bool deep = false;            // sign nested code, too
+  bool sign_resources = false;  // also code that is sealed as a resource
+  bool strict = true;
+  bool legacy_signing = true;     // seal in the form of version 1, too
+  bool seal_root = false;         // seal what lies beside Contents
+  std::string bundle_version;     // of a versioned framework
+  std::string resource_rules;     // refused
+  std::string settings_path;      // settings for nested code, YAML
+  std::string host_architecture;  // "" is arm64
   std::string identifier;
   std::string identifier_prefix;
   std::optional<std::string> flags;

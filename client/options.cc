@@ -81,7 +81,7 @@ void AddPaths(CLI::App& app, std::vector<std::string>& paths) {
 
 void AddSign(CLI::App& root, Parsed& parsed) {
   SignCommand& sign = parsed.sign;
-  CLI::App& app = *root.add_subcommand("sign", "Sign Mach-O files");
+  CLI::App& app = *root.add_subcommand("sign", "Sign code: files and bundles");
   app.add_option("-s,--sign,--identity", sign.identity,
                  "identity: name, or SHA-1 of its certificate; - for ad-hoc "
                  "(default: CODESEAL_IDENTITY)")
@@ -123,6 +123,32 @@ void AddSign(CLI::App& root, Parsed& parsed) {
       ->check(CLI::Range(uint32_t{1}, uint32_t{16} << 20));
   app.add_flag("--force-library-entitlements", sign.force_library_entitlements,
                "put entitlements into a library too");
+  app.add_flag("--deep", sign.deep,
+               "sign nested code too, inside-out; without it nested code must "
+               "be signed already");
+  app.add_option("--settings", sign.settings_path,
+                 "YAML: entitlements, options, identifier, requirements for "
+                 "each nested path or pattern")
+      ->type_name("FILE");
+  app.add_flag("--sign-resources", sign.sign_resources,
+               "sign code that is sealed as a resource, too (code in "
+               "Resources, inner code of iOS apps)");
+  app.add_flag("--strict,!--no-strict", sign.strict,
+               "refuse code that macOS refuses (default)");
+  app.add_option("--bundle-version", sign.bundle_version,
+                 "which version of a versioned framework (default: Current)")
+      ->type_name("NAME");
+  app.add_flag("--legacy-signing,!--no-legacy-signing", sign.legacy_signing,
+               "seal for old systems, too (default)");
+  app.add_flag("--seal-root", sign.seal_root,
+               "seal files beside Contents instead of refusing them");
+  app.add_option("--resource-rules", sign.resource_rules,
+                 "not supported by any current macOS")
+      ->type_name("FILE");
+  app.add_option("--host-architecture", sign.host_architecture,
+                 "the slice whose hash a seal stores (default: arm64)")
+      ->check(CLI::IsMember({"arm64", "x86_64"}))
+      ->type_name("ARCH");
   app.add_flag("-n,--dry-run", sign.dry_run,
                "compute and have it judged, but sign and write nothing");
   AddPaths(app, sign.paths);

@@ -160,7 +160,7 @@ void Reporter::Judge(const absl::Status& status, nlohmann::json result) {
 }
 
 void Reporter::Progress(std::string_view what) {
-  if (!terminal_ || options_.verbosity < 0) return;
+  if (!shows_progress()) return;
   err_ << "\r\x1b[K" << Printable(what) << std::flush;
   progress_shown_ = true;
 }

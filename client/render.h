@@ -83,6 +83,7 @@ class Reporter {
   // What is going on, overwritten by the next call. Only on a terminal, and
   // not with -q.
   void Progress(std::string_view what);
+  bool shows_progress() const { return terminal_ && options_.verbosity >= 0; }
 
   // Writes the JSON document when asked for. The worst code of all faults.
   ExitCode Finish();

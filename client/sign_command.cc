@@ -1,50 +1,68 @@
 #include <algorithm>
+#include <cstddef>
+#include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "client/code_file.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
 #include "client/commands.h"
 #include "client/open_signer.h"
 #include "client/sign_options.h"
+#include "client/sign_settings.h"
 #include "client/signer.h"
 #include "codesign/base/error.h"
 #include "codesign/code_directory.h"
+#include "codesign/code_signing.h"
 #include "codesign/signing_plan.h"
 
 namespace codeseal::client {
 namespace {
 
-// One path on its way from file to signed file. Once `fault` is set, nothing
-// more happens to it.
+// One path on its way from what it is to signed code. Once `fault` is set,
+// nothing more happens to it.
 struct Job {
   std::string path;
-  std::optional<SigningPlan> plan;
-  std::vector<SliceSignature> signatures;  // of each slice
+  std::optional<CodeSigning> signing;
+  std::span<const CodeToSign> stage;  // what is to be signed next
+  // Of each slice of each planned item; empty for ad-hoc.
+  std::vector<std::vector<SliceSignature>> signatures;
   absl::Status fault;
+
+  bool has_work() const { return fault.ok() && !stage.empty(); }
 };
 
-absl::StatusOr<SigningPlan> PlanFile(const std::string& path,
-                                     const SigningOptions& options,
-                                     std::span<const Certificate> chain) {
-  ASSIGN_OR_RETURN(MappedFile file, OpenCodeFile(path));
-  return SigningPlan::Create(std::move(file), options, chain);
+// The slice as people name it: with its architecture if it has one.
+std::string SliceName(const std::string& path, const SlicePlan& slice) {
+  if (slice.architecture.empty()) return path;
+  return absl::StrCat(path, " (", slice.architecture, ")");
 }
 
-// Fills the signatures of every job without a fault.
-void SignJobs(std::vector<Job>& jobs, const SigningIdentity& identity,
-              bool check, Signer& signer, Reporter& reporter) {
+// Signs the stages of all jobs in one stream, and appends to their signatures.
+void SignStages(std::vector<Job>& jobs, const SigningIdentity& identity,
+                bool check, Signer& signer, Reporter& reporter) {
+  struct Place {
+    Job* job;
+    size_t item;
+  };
   std::vector<SliceToSign> slices;
-  std::vector<Job*> owners;
+  std::vector<Place> places;
   for (Job& job : jobs) {
-    if (!job.fault.ok()) continue;
-    for (const SlicePlan& slice : job.plan->slices()) {
-      slices.push_back({job.path, &slice});
-      owners.push_back(&job);
+    if (!job.has_work()) continue;
+    const size_t first = job.signatures.size();
+    job.signatures.resize(first + job.stage.size());
+    for (size_t i = 0; i < job.stage.size(); ++i) {
+      for (const SlicePlan& slice : job.stage[i].plan->slices()) {
+        slices.push_back({job.stage[i].path, &slice});
+        places.push_back({&job, first + i});
+      }
     }
   }
   std::vector<absl::StatusOr<SliceSignature>> results =
@@ -53,21 +71,20 @@ void SignJobs(std::vector<Job>& jobs, const SigningIdentity& identity,
             absl::StrCat("signed ", done_count, " of ", total_count));
       });
   for (size_t i = 0; i < slices.size(); ++i) {
-    Job& job = *owners[i];
+    Job& job = *places[i].job;
     absl::Status status = results[i].status();
     if (status.ok() && check) {
       status = CheckSignature(*slices[i].plan, identity, results[i]->cms);
     }
     if (!status.ok()) {
-      const std::string& architecture = slices[i].plan->architecture;
-      // The first slice's fault stands for the file.
+      // The first slice's fault stands for the path.
       if (job.fault.ok()) {
-        job.fault = WithSubject(
-            std::move(status), absl::StrCat(job.path, " (", architecture, ")"));
+        job.fault = WithSubject(std::move(status),
+                                SliceName(slices[i].path, *slices[i].plan));
       }
       continue;
     }
-    job.signatures.push_back(*std::move(results[i]));
+    job.signatures[places[i].item].push_back(*std::move(results[i]));
   }
 }
 
@@ -96,45 +113,74 @@ nlohmann::json DescribeSlice(const SlicePlan& slice,
   return json;
 }
 
-void ReportDone(const Job& job, const SignCommand& command,
-                const SigningIdentity& identity, Reporter& reporter) {
-  const SigningPlan& plan = *job.plan;
-  nlohmann::json result = {
-      {"path", job.path},
-      {"format", plan.Format()},
-      {"identifier", plan.identifier()},
-      {"replaced_signature", plan.replaces_signature()},
-      {"dry_run", command.dry_run},
-      {"identity", {{"name", identity.name}, {"version", identity.version}}},
-      {"slices", nlohmann::json::array()}};
+// Tells people about one item, and returns what programs are told.
+nlohmann::json ReportItem(const CodeToSign& item,
+                          const std::vector<SliceSignature>* signatures,
+                          const SignCommand& command, Reporter& reporter) {
+  const SigningPlan& plan = *item.plan;
+  nlohmann::json result = {{"path", item.path},
+                           {"format", item.format},
+                           {"identifier", plan.identifier()},
+                           {"replaced_signature", plan.replaces_signature()},
+                           {"slices", nlohmann::json::array()}};
   if (plan.replaces_signature()) {
-    reporter.Say(0, job.path + ": replacing existing signature");
+    reporter.Say(0, item.path + ": replacing existing signature");
   }
-  reporter.Say(1, job.path +
+  reporter.Say(1, item.path +
                       (command.dry_run ? ": would be signed " : ": signed ") +
-                      plan.Format() + " [" + plan.identifier() + "]");
+                      item.format + " [" + plan.identifier() + "]");
   for (size_t i = 0; i < plan.slices().size(); ++i) {
     const SlicePlan& slice = plan.slices()[i];
     nlohmann::json described = DescribeSlice(
-        slice, job.signatures.empty() ? nullptr : &job.signatures[i]);
-    reporter.Say(1, "  " + slice.architecture +
-                        " cdhash=" + described["cdhash"].get<std::string>());
+        slice, signatures == nullptr ? nullptr : &(*signatures)[i]);
+    const std::string& name =
+        slice.architecture.empty() ? item.format : slice.architecture;
+    reporter.Say(
+        1, "  " + name + " cdhash=" + described["cdhash"].get<std::string>());
     result["slices"].push_back(std::move(described));
   }
-  reporter.Succeed(std::move(result));
+  return result;
 }
 
-absl::Status Write(const Job& job) {
-  std::vector<Bytes> cms;
-  for (const SliceSignature& signature : job.signatures) {
-    cms.push_back(signature.cms);
+// Nested code first, as it was signed.
+void ReportDone(const Job& job, const SignCommand& command,
+                const SigningIdentity& identity, Reporter& reporter) {
+  const std::span<const CodeToSign> items = job.signing->planned();
+  nlohmann::json nested = nlohmann::json::array();
+  for (size_t i = 0; i < items.size(); ++i) {
+    nlohmann::json result = ReportItem(
+        items[i], job.signatures.empty() ? nullptr : &job.signatures[i],
+        command, reporter);
+    if (i + 1 < items.size()) {
+      nested.push_back(std::move(result));
+      continue;
+    }
+    result["path"] = job.path;
+    result["dry_run"] = command.dry_run;
+    result["identity"] = {{"name", identity.name},
+                          {"version", identity.version}};
+    if (!nested.empty()) result["nested"] = std::move(nested);
+    reporter.Succeed(std::move(result));
   }
-  return job.plan->WriteSigned(job.path, cms);
+}
+
+absl::Status WriteStage(Job& job) {
+  std::vector<std::vector<Bytes>> cms(job.stage.size());
+  // The stage's items are the last ones.
+  const size_t first =
+      job.signatures.size() - std::min(job.signatures.size(), job.stage.size());
+  for (size_t i = 0; i < cms.size() && !job.signatures.empty(); ++i) {
+    for (const SliceSignature& each : job.signatures[first + i]) {
+      cms[i].push_back(each.cms);
+    }
+  }
+  return job.signing->WriteStage(cms);
 }
 
 // What is needed before any file is looked at.
 struct Setup {
   SigningOptions options;
+  SignSettings settings;
   std::unique_ptr<Signer> signer;  // none for ad-hoc
   SigningIdentity identity;        // without chain for ad-hoc
 };
@@ -148,6 +194,9 @@ absl::StatusOr<Setup> Prepare(const SignCommand& command) {
                      "signature, or set CODESEAL_IDENTITY");
   }
   ASSIGN_OR_RETURN(setup.options, ReadSigningOptions(command));
+  if (!command.settings_path.empty()) {
+    ASSIGN_OR_RETURN(setup.settings, SignSettings::Load(command.settings_path));
+  }
   ASSIGN_OR_RETURN(const v1::TimestampMode timestamp,
                    ReadTimestampMode(command.timestamp));
   setup.identity.name = command.identity;
@@ -165,6 +214,121 @@ absl::StatusOr<Setup> Prepare(const SignCommand& command) {
   return setup;
 }
 
+// "1.2 GB".
+std::string FormatSize(uint64_t size) {
+  if (size < 1'000'000) return absl::StrCat((size + 999) / 1000, " kB");
+  const bool is_giga = size >= 1'000'000'000;
+  return absl::StrFormat("%.1f %s",
+                         static_cast<double>(size) / (is_giga ? 1e9 : 1e6),
+                         is_giga ? "GB" : "MB");
+}
+
+// Shows how far hashing is, a few times a second.
+std::function<void(const HashingProgress&)> ShowHashing(Reporter& reporter) {
+  return [&reporter, shown_at = absl::InfinitePast()](
+             const HashingProgress& progress) mutable {
+    const absl::Time now = absl::Now();
+    if (now - shown_at < absl::Milliseconds(100)) return;
+    shown_at = now;
+    std::string text = absl::StrCat("hashing ", progress.path, ": ",
+                                    FormatSize(progress.size_done), " of ",
+                                    FormatSize(progress.size));
+    if (progress.item_count > 1) {
+      absl::StrAppend(&text, ", ", progress.items_done, " of ",
+                      progress.item_count, " signed parts");
+    }
+    reporter.Progress(text);
+  };
+}
+
+absl::StatusOr<CodeSigning> OpenCodeSigning(const std::string& path,
+                                            const SignCommand& command,
+                                            Setup& setup, Reporter& reporter) {
+  CodeSigningOptions options;
+  options.plan.is_deep = command.deep;
+  options.plan.signs_resources = command.sign_resources;
+  options.plan.version = command.bundle_version;
+  options.chain = setup.identity.chain;
+  options.writes_version1_seal = command.legacy_signing;
+  options.seals_root = command.seal_root;
+  options.options_of =
+      [&setup](const std::string& item) -> absl::StatusOr<SigningOptions> {
+    SigningOptions item_options = setup.options;
+    RETURN_IF_ERROR(setup.settings.Apply(item, item_options));
+    return item_options;
+  };
+  if (reporter.shows_progress()) options.on_progress = ShowHashing(reporter);
+  return CodeSigning::Create(path, std::move(options));
+}
+
+// Hashes, signs and writes stage after stage: nearly always there is one.
+void RunStages(std::vector<Job>& jobs, const SignCommand& command,
+               const Setup& setup, Reporter& reporter) {
+  while (true) {
+    bool has_work = false;
+    for (Job& job : jobs) {
+      job.stage = {};
+      if (!job.fault.ok()) continue;
+      const auto stage = job.signing->PlanStage();
+      if (stage.ok()) {
+        job.stage = *stage;
+      } else {
+        job.fault = stage.status();
+      }
+      has_work = has_work || job.has_work();
+    }
+    if (!has_work) return;
+    if (setup.signer != nullptr) {
+      SignStages(jobs, setup.identity, !command.dry_run, *setup.signer,
+                 reporter);
+    }
+    for (Job& job : jobs) {
+      if (!job.has_work() || command.dry_run) continue;
+      reporter.Progress("writing " + job.path);
+      job.fault = WriteStage(job);
+    }
+  }
+}
+
+// Signs paths none of which is inside another.
+void SignTogether(std::span<const std::string> paths, bool is_last,
+                  const SignCommand& command, Setup& setup,
+                  Reporter& reporter) {
+  std::vector<Job> jobs;
+  for (const std::string& path : paths) {
+    Job& job = jobs.emplace_back();
+    job.path = path;
+    absl::StatusOr<CodeSigning> signing =
+        OpenCodeSigning(path, command, setup, reporter);
+    if (signing.ok()) {
+      job.signing = *std::move(signing);
+    } else {
+      job.fault = signing.status();
+    }
+  }
+  if (is_last) {
+    const absl::Status used = setup.settings.CheckAllUsed();
+    for (Job& job : jobs) job.fault.Update(used);
+  }
+  RunStages(jobs, command, setup, reporter);
+  for (Job& job : jobs) {
+    if (job.fault.ok() && !command.dry_run) job.fault = job.signing->Commit();
+    if (job.fault.ok()) {
+      ReportDone(job, command, setup.identity, reporter);
+    } else {
+      reporter.Fail("sign", job.path, job.fault);
+    }
+  }
+}
+
+// Whether one of the paths is, or is inside, the other.
+bool Overlap(const std::string& a, const std::string& b) {
+  std::error_code error;
+  const std::string x = std::filesystem::weakly_canonical(a, error).string();
+  const std::string y = std::filesystem::weakly_canonical(b, error).string();
+  return x == y || x.starts_with(y + "/") || y.starts_with(x + "/");
+}
+
 }  // namespace
 
 void RunSign(const SignCommand& command, Reporter& reporter) {
@@ -176,33 +340,22 @@ void RunSign(const SignCommand& command, Reporter& reporter) {
   }
 
   // Every CodeDirectory of every path first: then one stream signs them all.
-  std::vector<Job> jobs;
-  for (const std::string& path : command.paths) {
-    reporter.Progress(absl::StrCat("hashing ", jobs.size() + 1, " of ",
-                                   command.paths.size(), ": ", path));
-    Job& job = jobs.emplace_back();
-    job.path = path;
-    absl::StatusOr<SigningPlan> plan =
-        PlanFile(path, setup->options, setup->identity.chain);
-    if (plan.ok()) {
-      job.plan = *std::move(plan);
-    } else {
-      job.fault = plan.status();
+  // Only a bundle whose parts are named, too, has to wait for them.
+  const std::span<const std::string> paths = command.paths;
+  for (size_t begin = 0; begin < paths.size();) {
+    size_t end = begin + 1;
+    while (end < paths.size() &&
+           std::none_of(
+               paths.begin() + static_cast<std::ptrdiff_t>(begin),
+               paths.begin() + static_cast<std::ptrdiff_t>(end),
+               [&](const std::string& path) {
+                 return Overlap(path, paths[end]);
+               })) {
+      ++end;
     }
-  }
-  if (setup->signer != nullptr) {
-    SignJobs(jobs, setup->identity, !command.dry_run, *setup->signer, reporter);
-  }
-  for (Job& job : jobs) {
-    if (job.fault.ok() && !command.dry_run) {
-      reporter.Progress("writing " + job.path);
-      job.fault = Write(job);
-    }
-    if (job.fault.ok()) {
-      ReportDone(job, command, setup->identity, reporter);
-    } else {
-      reporter.Fail("sign", job.path, job.fault);
-    }
+    SignTogether(paths.subspan(begin, end - begin), end == paths.size(),
+                 command, *setup, reporter);
+    begin = end;
   }
 }
 

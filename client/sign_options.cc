@@ -140,6 +140,15 @@ absl::StatusOr<SigningOptions> ReadSigningOptions(const SignCommand& command) {
   options.identifier_prefix = command.identifier_prefix;
   options.force = command.force;
   options.force_library_entitlements = command.force_library_entitlements;
+  options.strict = command.strict;
+  if (command.host_architecture == "x86_64") {
+    options.host_cpu = CpuType::kX86_64;
+  }
+  if (!command.resource_rules.empty()) {
+    return BadOption("--resource-rules",
+                     "--resource-rules has been deprecated in Mac OS X >= "
+                     "10.10");
+  }
   if (command.signature_size.has_value()) {
     options.reserved_cms_size = *command.signature_size;
   }

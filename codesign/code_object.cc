@@ -6,6 +6,8 @@
 #include "absl/strings/str_format.h"
 #include "codesign/base/digest.h"
 #include "codesign/base/error.h"
+#include "codesign/cms/apple_cms.h"
+#include "codesign/requirement/default_designated.h"
 #include "codesign/super_blob.h"
 
 namespace codeseal {
@@ -258,6 +260,68 @@ size_t NativeSliceIndex(const CodeObject& code, CpuType host_cpu) {
   if (universal == nullptr) return 0;
   return static_cast<size_t>(&universal->NativeSlice(host_cpu) -
                              universal->slices().data());
+}
+
+std::string DesignatedRequirementText(const std::optional<Bytes>& designated,
+                                      std::span<const CdHash> cdhashes) {
+  std::optional<RequirementExpression> expression;
+  if (designated.has_value()) {
+    auto parsed = ParseRequirement(*designated);
+    if (parsed.ok()) expression = *std::move(parsed);
+  } else {
+    expression = BuildImplicitDesignated(cdhashes);
+  }
+  return expression.has_value() ? DumpRequirement(*expression) : "";
+}
+
+// Spec: Security, StaticCode.cpp, designatedRequirement and
+//       defaultDesignatedRequirement.
+absl::StatusOr<CodeIdentity> ReadIdentity(const CodeObject& code,
+                                          CpuType host_cpu) {
+  const size_t native = NativeSliceIndex(code, host_cpu);
+  if (code.StoredSignature(native).empty()) {
+    return WithSubject(
+        MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_PLAN,
+                  v1::REASON_NOT_SIGNED, code.path() + " is not signed"),
+        code.path());
+  }
+  absl::StatusOr<EmbeddedSignature> signature =
+      EmbeddedSignature::Parse(code.StoredSignature(native));
+  if (!signature.ok()) {
+    return WithSubject(signature.status(), SliceSubject(code, native));
+  }
+  CodeIdentity identity;
+  identity.cdhash = signature->best().cdhash();
+  std::optional<Bytes> designated;
+  if (const auto blob = signature->Find(kRequirementsSlot)) {
+    ASSIGN_OR_RETURN(RequirementSet set, ParseRequirementSet(*blob));
+    const auto it = set.find(kDesignatedRequirement);
+    if (it != set.end()) designated = std::move(it->second);
+  }
+  if (!designated.has_value() && !signature->is_ad_hoc()) {
+    const absl::StatusOr<CmsSignature> cms = ParseAppleCms(signature->cms());
+    if (!cms.ok()) return WithSubject(cms.status(), code.path());
+    ASSIGN_OR_RETURN(const std::vector<Certificate> chain,
+                     BuildChain(cms->signer, cms->certificates));
+    const auto expression =
+        BuildDefaultDesignated(signature->primary().identifier(), chain);
+    if (expression.has_value()) designated = BuildRequirement(*expression);
+  }
+  std::vector<CdHash> cdhashes;
+  const auto add = [&](const EmbeddedSignature& each) {
+    for (const CodeDirectory& directory : each.code_directories()) {
+      cdhashes.push_back(directory.cdhash());
+    }
+  };
+  add(*signature);
+  for (size_t i = 0; i < code.slice_count(); ++i) {
+    if (i == native) continue;
+    const auto other = EmbeddedSignature::Parse(code.StoredSignature(i));
+    if (other.ok()) add(*other);
+  }
+  identity.designated_requirement =
+      DesignatedRequirementText(designated, cdhashes);
+  return identity;
 }
 
 std::string ArchitectureName(const CodeObject& code, size_t slice) {

@@ -142,6 +142,24 @@ size_t NativeSliceIndex(const CodeObject& code, CpuType host_cpu);
 // "x86_64"; empty for what is no Mach-O.
 std::string ArchitectureName(const CodeObject& code, size_t slice);
 
+// What the seal of a bundle stores of code nested in it.
+struct CodeIdentity {
+  CdHash cdhash{};  // of the best digest of the native slice
+  // As text. Ad-hoc code, which has none, requires one of its cdhashes: those
+  // of the native slice, then those of the others.
+  std::string designated_requirement;
+};
+
+// `designated`: the requirement blob, if there is one. `cdhashes`: as above.
+std::string DesignatedRequirementText(const std::optional<Bytes>& designated,
+                                      std::span<const CdHash> cdhashes);
+
+// Of code that is signed already, also by a linker.
+// Errors: FAILED_PRECONDITION REASON_NOT_SIGNED; INVALID_ARGUMENT for
+// signatures that cannot be read.
+absl::StatusOr<CodeIdentity> ReadIdentity(const CodeObject& code,
+                                          CpuType host_cpu);
+
 // The path, and the architecture of the slice if it has one, as people read
 // it: "Demo (arm64)".
 std::string SliceSubject(const CodeObject& code, size_t slice);

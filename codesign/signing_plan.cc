@@ -355,7 +355,7 @@ class SlicePlanner {
   }
 
   // After CodeObject::Reserve().
-  absl::StatusOr<SlicePlan> Plan() && {
+  absl::StatusOr<SlicePlan> Plan(const OnCodeHashed& on_hashed) && {
     const SliceLayout& layout = code_.Layout(index_);
     const std::map<uint32_t, Bytes> sealed = code_.SealedContent();
     std::vector<CodeDirectoryBuilder> builders;
@@ -377,6 +377,7 @@ class SlicePlanner {
     HashPages(layout, fields_.front().page_size, digests,
               [&](uint64_t offset, uint64_t size) {
                 code_.file().Release(start + offset, size);
+                if (on_hashed) on_hashed(size);
               });
     for (size_t i = 0; i < fields_.size(); ++i) {
       const std::span<uint8_t> to = builders[i].pre_encrypt_slots();
@@ -549,13 +550,12 @@ struct SigningPlan::Impl {
   bool is_ad_hoc = false;
   bool replaces_signature = false;
   std::vector<SlicePlan> slices;
-  CdHash cdhash{};
-  std::string designated_requirement;
+  CodeIdentity identity;
 };
 
 absl::StatusOr<SigningPlan> SigningPlan::Create(
     std::unique_ptr<CodeObject> code, const SigningOptions& options,
-    std::span<const Certificate> chain) {
+    std::span<const Certificate> chain, const OnCodeHashed& on_hashed) {
   auto impl = std::make_unique<Impl>();
   impl->code = std::move(code);
   CodeObject& object = *impl->code;
@@ -585,7 +585,7 @@ absl::StatusOr<SigningPlan> SigningPlan::Create(
   }
   RETURN_IF_ERROR(object.Reserve(sizes, options));
   for (size_t i = 0; i < planners.size(); ++i) {
-    absl::StatusOr<SlicePlan> slice = std::move(planners[i]).Plan();
+    absl::StatusOr<SlicePlan> slice = std::move(planners[i]).Plan(on_hashed);
     if (!slice.ok()) {
       return WithSubject(slice.status(), SliceSubject(object, i));
     }
@@ -629,38 +629,26 @@ uint64_t SigningPlan::reserved_size(size_t slice) const {
 
 std::string SigningPlan::Format() const { return impl_->code->Format(); }
 
-CdHash SigningPlan::cdhash() const { return impl_->cdhash; }
-
-const std::string& SigningPlan::designated_requirement() const {
-  return impl_->designated_requirement;
+const CodeIdentity& SigningPlan::code_identity() const {
+  return impl_->identity;
 }
 
-// Spec: Security, StaticCode.cpp, designatedRequirement and
-//       defaultDesignatedRequirement: of ad-hoc code the cdhashes of the slice
-//       that was looked at, then those of the others.
 void SigningPlan::Impl::IdentifyForSeal(const Choices& choices,
                                         CpuType host_cpu) {
   const size_t native = NativeSliceIndex(*code, host_cpu);
   const SlicePlan& slice = slices[native];
   const auto best = std::find(slice.digests.begin(), slice.digests.end(),
                               BestDigest(slice.digests));
-  cdhash = slice.cdhashes[static_cast<size_t>(best - slice.digests.begin())];
-  std::optional<RequirementExpression> designated;
-  if (choices.designated.has_value()) {
-    auto parsed = ParseRequirement(*choices.designated);
-    if (parsed.ok()) designated = *std::move(parsed);
-  } else {
-    std::vector<CdHash> cdhashes = slice.cdhashes;
-    for (size_t i = 0; i < slices.size(); ++i) {
-      if (i == native) continue;
-      cdhashes.insert(cdhashes.end(), slices[i].cdhashes.begin(),
-                      slices[i].cdhashes.end());
-    }
-    designated = BuildImplicitDesignated(cdhashes);
+  identity.cdhash =
+      slice.cdhashes[static_cast<size_t>(best - slice.digests.begin())];
+  std::vector<CdHash> cdhashes = slice.cdhashes;
+  for (size_t i = 0; i < slices.size(); ++i) {
+    if (i == native) continue;
+    cdhashes.insert(cdhashes.end(), slices[i].cdhashes.begin(),
+                    slices[i].cdhashes.end());
   }
-  if (designated.has_value()) {
-    designated_requirement = DumpRequirement(*designated);
-  }
+  identity.designated_requirement =
+      DesignatedRequirementText(choices.designated, cdhashes);
 }
 
 SignatureParts SigningPlan::Impl::Parts(size_t index, ByteView cms) const {

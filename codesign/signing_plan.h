@@ -11,6 +11,7 @@
 #define CODESEAL_CODESIGN_SIGNING_PLAN_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -41,6 +42,9 @@ struct SlicePlan {
                                     // the signature stores
 };
 
+// Told how many more bytes of code were hashed. Called from several threads.
+using OnCodeHashed = std::function<void(uint64_t size)>;
+
 // Movable; owns the code object. Thread-compatible.
 class SigningPlan {
  public:
@@ -53,7 +57,8 @@ class SigningPlan {
   // architecture as subject.
   static absl::StatusOr<SigningPlan> Create(std::unique_ptr<CodeObject> code,
                                             const SigningOptions& options,
-                                            std::span<const Certificate> chain);
+                                            std::span<const Certificate> chain,
+                                            const OnCodeHashed& on_hashed = {});
   // The same for a Mach-O.
   static absl::StatusOr<SigningPlan> Create(MappedFile file,
                                             const SigningOptions& options,
@@ -79,11 +84,9 @@ class SigningPlan {
   // of a bundle it is the second half of them.
   std::string Format() const;
 
-  // What the seal of a bundle around this code stores of it: the cdhash that
-  // the machine of options.host_cpu would judge by, and the designated
-  // requirement as text, which for ad-hoc code are all its cdhashes.
-  CdHash cdhash() const;
-  const std::string& designated_requirement() const;
+  // What the seal of a bundle around this code stores of it, as the machine of
+  // options.host_cpu sees it.
+  const CodeIdentity& code_identity() const;
 
   // Writes everything that is to change beside where it belongs; nothing is to
   // be seen before StagedFile::Commit(). `cms` has one ContentInfo for each

@@ -63,7 +63,7 @@ class BundlePlan::Planner {
   explicit Planner(const PlanOptions& options) : options_(options) {}
 
   absl::StatusOr<BundlePlan> Plan(const std::string& path) && {
-    ASSIGN_OR_RETURN(Bundle bundle, Bundle::Open(path));
+    ASSIGN_OR_RETURN(Bundle bundle, Bundle::Open(path, options_.version));
     RETURN_IF_ERROR(AddBundle(std::move(bundle), SealedAs::kRoot, 1).status());
     return std::move(plan_);
   }
@@ -130,7 +130,11 @@ class BundlePlan::Planner {
                      return WalkStep::kContinue;
                    return AddFolder(node, *rule, depth, item.parts);
                  }));
-    RETURN_IF_ERROR(AddOtherVersions(bundle, depth, item.parts));
+    const bool is_only_version =
+        sealed_as == SealedAs::kRoot && !options_.version.empty();
+    if (!is_only_version) {
+      RETURN_IF_ERROR(AddOtherVersions(bundle, depth, item.parts));
+    }
     item.bundle = std::move(bundle);
     return Add(std::move(item));
   }

@@ -59,6 +59,9 @@ struct PlanOptions {
   // Signs code that is sealed as a resource: code in Resources, and all inner
   // code of flat bundles. Apple's tool never does.
   bool signs_resources = false;
+  // --bundle-version: which version of a versioned framework, and no other, is
+  // the root; empty for all, with Versions/Current as the root.
+  std::string version = {};
 };
 
 // Movable, copyable, thread-compatible.

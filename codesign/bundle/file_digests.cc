@@ -16,12 +16,13 @@ constexpr uint64_t kLargeFileSize = uint64_t{8} << 20;  // bytes
 struct Work {
   FileDigests* file = nullptr;
   std::vector<DigestKind> kinds = {};
+  bool counts = true;  // its bytes, for OnHashed
 
   absl::Status status = absl::OkStatus();
   std::vector<Bytes> digests = {};  // in order of kinds
 };
 
-void Do(Work& work) {
+void Do(Work& work, const OnHashed& on_hashed) {
   const absl::StatusOr<MappedFile> file = MappedFile::Open(work.file->path);
   if (!file.ok()) {
     work.status = file.status();
@@ -36,6 +37,7 @@ void Do(Work& work) {
       digester.Update(bytes.subspan(offset, size));
     }
     if (bytes.size() > kPieceSize) file->Release(offset, size);
+    if (on_hashed && work.counts) on_hashed(size);
   }
   for (size_t i = 0; i < work.kinds.size(); ++i) {
     digesters[i].Finish(work.digests.emplace_back(DigestSize(work.kinds[i])));
@@ -44,7 +46,8 @@ void Do(Work& work) {
 
 }  // namespace
 
-void ComputeFileDigests(std::span<FileDigests> files, size_t thread_count) {
+void ComputeFileDigests(std::span<FileDigests> files, size_t thread_count,
+                        const OnHashed& on_hashed) {
   std::vector<Work> works;
   for (FileDigests& file : files) {
     if (file.size < kLargeFileSize) {
@@ -52,14 +55,17 @@ void ComputeFileDigests(std::span<FileDigests> files, size_t thread_count) {
       continue;
     }
     for (const DigestKind kind : file.kinds) {
-      works.push_back({.file = &file, .kinds = {kind}});
+      works.push_back({.file = &file,
+                       .kinds = {kind},
+                       .counts = kind == file.kinds.front()});
     }
   }
   // Large files first: a last one would leave the other threads idle.
   std::sort(works.begin(), works.end(), [](const Work& a, const Work& b) {
     return a.file->size > b.file->size;
   });
-  ParallelFor(works.size(), [&](size_t i) { Do(works[i]); }, thread_count);
+  ParallelFor(
+      works.size(), [&](size_t i) { Do(works[i], on_hashed); }, thread_count);
   for (Work& work : works) {
     work.file->status.Update(work.status);
     for (size_t i = 0; i < work.digests.size(); ++i) {

@@ -4,6 +4,7 @@
 #define CODESEAL_CODESIGN_BUNDLE_FILE_DIGESTS_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -25,10 +26,15 @@ struct FileDigests {
   std::map<DigestKind, Bytes> digests = {};
 };
 
+// Told how many more bytes were hashed, each byte once whatever the number of
+// digests. Called from several threads.
+using OnHashed = std::function<void(uint64_t size)>;
+
 // Fills `status` and `digests` of every file, on `thread_count` threads (0: one
 // for each core). Files are mapped and let go piece by piece, so that memory
 // stays flat.
-void ComputeFileDigests(std::span<FileDigests> files, size_t thread_count = 0);
+void ComputeFileDigests(std::span<FileDigests> files, size_t thread_count = 0,
+                        const OnHashed& on_hashed = {});
 
 }  // namespace codeseal
 

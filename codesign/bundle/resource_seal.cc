@@ -228,7 +228,7 @@ class Sealer {
       RETURN_IF_ERROR(ListVersion2());
     }
     if (options_.writes_version1) RETURN_IF_ERROR(ListVersion1());
-    ComputeFileDigests(hashed_, options_.thread_count);
+    ComputeFileDigests(hashed_, options_.thread_count, options_.on_hashed);
     for (const FileDigests& file : hashed_) RETURN_IF_ERROR(file.status);
     TakeDigests();
     return std::move(seal_);

@@ -23,6 +23,7 @@
 #include "codesign/base/bytes.h"
 #include "codesign/base/digest.h"
 #include "codesign/bundle/bundle.h"
+#include "codesign/bundle/file_digests.h"
 #include "codesign/bundle/property_list.h"
 #include "codesign/bundle/resource_rules.h"
 
@@ -107,6 +108,7 @@ struct SealOptions {
   // of leaving them out.
   bool is_strict = true;
   size_t thread_count = 0;  // 0: one for each core
+  OnHashed on_hashed = {};
 };
 
 // The identity of the code at a path (a file, or a folder for a bundle). A

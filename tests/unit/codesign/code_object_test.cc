@@ -112,13 +112,13 @@ TEST_F(CodeObjectTest, SealStoresBestHashOfNativeSliceAndAllOfThemAsText) {
     const bool is_arm64 = host == CpuType::kArm64;
     const auto& native = plan->slices()[is_arm64 ? 1 : 0].cdhashes;
     const auto& other = plan->slices()[is_arm64 ? 0 : 1].cdhashes;
-    EXPECT_EQ(plan->cdhash(), native[1]);
+    EXPECT_EQ(plan->code_identity().cdhash, native[1]);
     std::string text;
     for (const CdHash& each : {native[0], native[1], other[0], other[1]}) {
       text += (text.empty() ? "cdhash H\"" : " or cdhash H\"") +
               HexEncode(each) + "\"";
     }
-    EXPECT_EQ(plan->designated_requirement(), text);
+    EXPECT_EQ(plan->code_identity().designated_requirement, text);
   }
 }
 

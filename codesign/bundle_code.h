@@ -1,0 +1,32 @@
+// A bundle's main executable as code. One that is no Mach-O has no room for a
+// signature: it goes into files beside the seal, each with one blob.
+//
+//   Bundle -> [OpenBundleCode] -> CodeObject -> SigningPlan
+//
+// Spec: Security, bundlediskrep.cpp, BundleDiskRep::Writer.
+
+#ifndef CODESEAL_CODESIGN_BUNDLE_CODE_H_
+#define CODESEAL_CODESIGN_BUNDLE_CODE_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "codesign/base/bytes.h"
+#include "codesign/bundle/bundle.h"
+#include "codesign/code_object.h"
+
+namespace codeseal {
+
+// The files of _CodeSignature as one SuperBlob (fade0cc0), as if they were a
+// signature inside code; empty when there is no CodeDirectory. What is in the
+// files is not looked at.
+Bytes LoadDetachedSignature(const std::string& signature_folder);
+
+// Errors: those of OpenMachO() and MappedFile.
+absl::StatusOr<std::unique_ptr<CodeObject>> OpenBundleCode(
+    const Bundle& bundle);
+
+}  // namespace codeseal
+
+#endif  // CODESEAL_CODESIGN_BUNDLE_CODE_H_
