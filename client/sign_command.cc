@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "client/code_file.h"
 #include "client/commands.h"
 #include "client/open_signer.h"
 #include "client/sign_options.h"
@@ -244,6 +245,10 @@ std::function<void(const HashingProgress&)> ShowHashing(Reporter& reporter) {
 absl::StatusOr<CodeSigning> OpenCodeSigning(const std::string& path,
                                             const SignCommand& command,
                                             Setup& setup, Reporter& reporter) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(path, error)) {
+    RETURN_IF_ERROR(OpenCodeFile(path).status());
+  }
   CodeSigningOptions options;
   options.plan.is_deep = command.deep;
   options.plan.signs_resources = command.sign_resources;
