@@ -61,16 +61,17 @@ struct SignCommand {
 void RunSign(const SignCommand& command, Reporter& reporter);
 
 struct VerifyCommand {
-  std::string anchors_path;  // PEM
-  std::string requirement;   // "=TEXT" or a path
+  std::string anchors_path = {};  // PEM
+  std::string requirement = {};   // "=TEXT" or a path
   bool check_expiration = false;
-  std::string at;  // RFC 3339
+  std::string at = {};  // RFC 3339
   bool deep = false;
   bool no_strict = false;
-  std::vector<std::string> strict;  // "symlinks", "sideband", "all", "none"
+  std::vector<std::string> strict =
+      {};  // "symlinks", "sideband", "all", "none"
   bool ignore_resources = false;
-  std::string bundle_version;  // of a framework; empty: the current one
-  std::vector<std::string> paths;
+  std::string bundle_version = {};  // of a framework; empty: the current one
+  std::vector<std::string> paths = {};
 };
 void RunVerify(const VerifyCommand& command, Reporter& reporter);
 

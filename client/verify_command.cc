@@ -208,6 +208,9 @@ const SliceReport* SliceOf(const VerificationReport& report,
 
 // Apple's lines about single files.
 void ListProblems(const VerificationReport& report, Reporter& reporter) {
+  for (const NestedReport& nested : report.nested) {
+    ListProblems(nested.report, reporter);
+  }
   if (!report.resources.has_value()) return;
   for (const ResourceProblem& problem : report.resources->problems) {
     const ErrorDetail detail =

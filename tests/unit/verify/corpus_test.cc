@@ -222,6 +222,15 @@ TEST(CorpusVerdictTest, EveryItemHasTheExpectedOne) {
     if (item.expected == "broken") {
       EXPECT_THAT(validity, HasReason(KnownFault(item.id)));
     }
+    if (item.id == "D42" || item.id == "D46") {
+      ASSERT_TRUE(report.resources.has_value());
+      const bool is_d42 = item.id == "D42";
+      EXPECT_EQ(report.resources->problems.size(), is_d42 ? 64u : 1u);
+      for (const ResourceProblem& problem : report.resources->problems) {
+        EXPECT_EQ(problem.change,
+                  is_d42 ? ResourceChange::kMissing : ResourceChange::kAdded);
+      }
+    }
     if (item.id == "D45") {
       // Intact as a CMS; codesign calls a file without a signature unsigned.
       EXPECT_EQ(verdict, "unsigned");

@@ -1,0 +1,179 @@
+#include "tests/support/signed_bundle.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <utility>
+
+#include "codesign/base/error.h"
+#include "codesign/base/mapped_file.h"
+#include "codesign/bundle/bundle.h"
+#include "codesign/bundle/resource_seal.h"
+#include "codesign/cms/apple_cms.h"
+#include "codesign/embedded_signature.h"
+#include "codesign/macho/universal_file.h"
+#include "codesign/requirement/default_designated.h"
+#include "codesign/requirement/requirement.h"
+
+namespace codeseal::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+template <typename T>
+T Require(absl::StatusOr<T> result) {
+  if (!result.ok()) {
+    std::fprintf(stderr, "signed_bundle: %s\n",
+                 result.status().ToString().c_str());
+    std::abort();
+  }
+  return *std::move(result);
+}
+
+void WriteFile(const std::string& path, ByteView bytes) {
+  fs::create_directories(fs::path(path).parent_path());
+  std::ofstream(path, std::ios::binary) << AsText(bytes);
+}
+
+Bytes ReadFile(const std::string& path) {
+  return ToBytes(Require(MappedFile::Open(path)).bytes());
+}
+
+// What the seal of the bundle around it says of signed code.
+absl::StatusOr<NestedCode> FindNestedCode(const std::string&,
+                                          const std::string& path) {
+  const std::string file =
+      fs::is_directory(path) ? Require(Bundle::Open(path)).main_file() : path;
+  const Bytes bytes = ReadFile(file);
+  const UniversalFile universal = Require(UniversalFile::Parse(bytes));
+  const MachO& native = universal.NativeSlice(CpuType::kArm64).mach_o;
+  const EmbeddedSignature signature =
+      Require(EmbeddedSignature::Parse(native.Signature()));
+  NestedCode code = {.cdhash = signature.best().cdhash(), .requirement = ""};
+  if (signature.cms().empty()) {
+    std::vector<CdHash> cdhashes;
+    for (const UniversalFile::Slice& slice : universal.slices()) {
+      cdhashes.push_back(
+          Require(EmbeddedSignature::Parse(slice.mach_o.Signature()))
+              .best()
+              .cdhash());
+    }
+    code.requirement = DumpRequirement(*BuildImplicitDesignated(cdhashes));
+  } else {
+    const CmsSignature cms = Require(ParseAppleCms(signature.cms()));
+    code.requirement = DumpRequirement(*BuildDefaultDesignated(
+        signature.best().identifier(),
+        Require(BuildChain(cms.signer, cms.certificates))));
+  }
+  return code;
+}
+
+// The bytes of CodeResources for the bundle as it stands.
+Bytes Seal(const Bundle& bundle, ResourceRuleSet set) {
+  SealOptions options;
+  options.writes_version2 = set != ResourceRuleSet::kLegacy;
+  return BuildCodeResources(
+      Require(SealResources(bundle, Require(bundle.LoadResourceRules(set)),
+                            options, FindNestedCode)));
+}
+
+Bytes Sha256(ByteView bytes) {
+  return ComputeDigest(DigestKind::kSha256, bytes);
+}
+
+}  // namespace
+
+Bytes BuildSignedFile(const SignAs& how) {
+  UniversalDescription file;
+  for (const Architecture& architecture : how.slices) {
+    SignedCode code;
+    code.mach_o.architecture = architecture;
+    code.mach_o.code_size = how.code_size;
+    code.fields.identifier = how.identifier;
+    code.chain = how.chain;
+    if (how.change) how.change(code);
+    file.slices.push_back({architecture, BuildSignedCode(code)});
+  }
+  return file.slices.size() == 1 ? file.slices[0].bytes : BuildUniversal(file);
+}
+
+void SignBundle(const std::string& path, const SignAs& how,
+                const std::string& version) {
+  const Bundle bundle = Require(Bundle::Open(path, version));
+  const Bytes seal = Seal(bundle, how.rules);
+  WriteFile(bundle.CodeResourcesPath(), seal);
+  SignAs with_bundle = how;
+  with_bundle.change = [&](SignedCode& code) {
+    code.fields.special_slots[kCodeResourcesSlot] = Sha256(seal);
+    if (bundle.info_plist_path().has_value()) {
+      code.fields.special_slots[kInfoPlistSlot] =
+          Sha256(ReadFile(*bundle.info_plist_path()));
+    }
+    if (how.change) how.change(code);
+  };
+  WriteFile(bundle.main_file(), BuildSignedFile(with_bundle));
+}
+
+void SignPlainBundle(const std::string& path) {
+  const Bundle bundle = Require(Bundle::Open(path));
+  const Bytes seal = Seal(bundle, ResourceRuleSet::kDefault);
+  const Bytes main_file = ReadFile(bundle.main_file());
+  const Bytes requirements = BuildSuperBlob(kRequirementSetMagic, {});
+  CodeDirectoryFields fields;
+  fields.identifier = "com.example.plain";
+  fields.flags = kAdHocFlag;
+  fields.code_limit = main_file.size();
+  fields.special_slots = {
+      {kInfoPlistSlot, Sha256(ReadFile(*bundle.info_plist_path()))},
+      {kRequirementsSlot, Sha256(requirements)},
+      {kCodeResourcesSlot, Sha256(seal)}};
+  auto builder = Require(CodeDirectoryBuilder::Create(fields));
+  const Bytes digest = Sha256(main_file);
+  std::copy(digest.begin(), digest.end(), builder.code_slots().begin());
+  const std::string folder = bundle.SignatureFolder() + "/";
+  WriteFile(folder + "CodeResources", seal);
+  WriteFile(folder + "CodeDirectory", std::move(builder).Build());
+  WriteFile(folder + "CodeRequirements", requirements);
+  WriteFile(folder + "CodeSignature", {});
+}
+
+void MakeSignedApp(MadeTree& tree, const TestChain* chain) {
+  const std::string contents = "Demo.app/Contents/";
+  tree.Plist(contents + "Info.plist",
+             {{"CFBundleExecutable", "Demo"}, {"CFBundlePackageType", "APPL"}});
+  tree.Executable(contents + "MacOS/Demo", "unsigned");
+  WriteFile(tree.Path(contents + "MacOS/tool"),
+            BuildSignedFile({.identifier = "com.example.tool",
+                             .chain = chain,
+                             .slices = {kX86_64, kArm64}}));
+  tree.File(contents + "Resources/data.txt", "data");
+  tree.File(contents + "Resources/en.lproj/words.strings", "words");
+  tree.Link(contents + "Resources/link", "data.txt");
+
+  const std::string kit = contents + "Frameworks/Kit.framework/";
+  for (const std::string version : {"A", "B"}) {
+    const std::string folder = kit + "Versions/" + version + "/";
+    tree.Plist(folder + "Resources/Info.plist",
+               {{"CFBundleExecutable", "Kit"}, {"version", version}});
+    tree.Executable(folder + "Kit", "unsigned");
+  }
+  tree.Link(kit + "Versions/Current", "A");
+  tree.Link(kit + "Kit", "Versions/Current/Kit");
+  tree.Link(kit + "Resources", "Versions/Current/Resources");
+  for (const std::string version : {"A", "B"}) {
+    SignBundle(tree.Path(contents + "Frameworks/Kit.framework"),
+               {.identifier = "com.example.kit", .chain = chain}, version);
+  }
+
+  const std::string plug = contents + "PlugIns/Plug.bundle";
+  tree.Plist(plug + "/Contents/Info.plist", {{"CFBundleExecutable", "Plug"}});
+  tree.Executable(plug + "/Contents/MacOS/Plug", "unsigned");
+  tree.File(plug + "/Contents/Resources/plug.txt", "plug");
+  SignBundle(tree.Path(plug),
+             {.identifier = "com.example.plug", .chain = chain});
+
+  SignBundle(tree.Path("Demo.app"), {.chain = chain});
+}
+
+}  // namespace codeseal::testing

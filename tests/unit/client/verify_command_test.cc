@@ -1,0 +1,143 @@
+// RunVerify and RunShow on bundles: Apple's words, our hints, JSON.
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+
+#include "client/commands.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/signed_bundle.h"
+
+namespace codeseal::client {
+namespace {
+
+using ::codeseal::testing::MadeTree;
+using ::codeseal::testing::MakeSignedApp;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+struct Outcome {
+  std::string out;
+  std::string err;
+  ExitCode exit_code = ExitCode::kInternal;
+  nlohmann::json result() const {
+    return nlohmann::json::parse(out)["results"].at(0);
+  }
+};
+
+class VerifyCommandTest : public ::testing::Test {
+ protected:
+  VerifyCommandTest() { MakeSignedApp(tree_, nullptr); }
+
+  std::string In(const std::string& path) const {
+    return "Demo.app/Contents/" + path;
+  }
+
+  Outcome Verify(VerifyCommand command, OutputOptions output = {}) {
+    if (command.paths.empty()) command.paths = {tree_.Path("Demo.app")};
+    std::ostringstream out;
+    std::ostringstream err;
+    Outcome outcome;
+    {
+      Reporter reporter("verify", output, out, err, /*terminal=*/false);
+      RunVerify(command, reporter);
+      outcome.exit_code = reporter.Finish();
+    }
+    outcome.out = out.str();
+    outcome.err = err.str();
+    return outcome;
+  }
+
+  MadeTree tree_;
+  const OutputOptions json_ = {.json = true};
+};
+
+TEST_F(VerifyCommandTest, ValidBundle) {
+  const Outcome outcome = Verify({.deep = true});
+  EXPECT_EQ(outcome.exit_code, ExitCode::kDone) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("Demo.app: valid on disk\n"));
+  EXPECT_THAT(outcome.out,
+              HasSubstr("Demo.app: satisfies its Designated Requirement\n"));
+  EXPECT_EQ(outcome.err, "");
+}
+
+TEST_F(VerifyCommandTest, ProgressOfNestedCodeAtTwoVs) {
+  const Outcome outcome = Verify({}, {.verbosity = 2});
+  const std::string tool = tree_.Path(In("MacOS/tool"));
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr("--prepared:" + tool + "\n"),
+                                 HasSubstr("--validated:" + tool + "\n")));
+}
+
+TEST_F(VerifyCommandTest, ChangedFilesAreListed) {
+  tree_.File(In("Resources/new"), "n");
+  tree_.File(In("Resources/data.txt"), "changed");
+  tree_.Remove(In("Resources/link"));
+  const Outcome outcome = Verify({});
+  EXPECT_EQ(outcome.exit_code, ExitCode::kNo);
+  EXPECT_THAT(
+      outcome.err,
+      HasSubstr(tree_.Path("Demo.app") +
+                ": a sealed resource is missing or invalid\n"
+                "file modified: " +
+                tree_.Path(In("Resources/data.txt")) +
+                "\nfile missing: " + tree_.Path(In("Resources/link")) +
+                "\nfile added: " + tree_.Path(In("Resources/new")) + "\n"));
+  EXPECT_THAT(outcome.err, HasSubstr("\n  fix    "));
+
+  const nlohmann::json result = Verify({}, json_).result();
+  EXPECT_EQ(result["valid"], false);
+  EXPECT_EQ(result["resources"]["added"],
+            nlohmann::json::array({"Resources/new"}));
+  EXPECT_EQ(result["resources"]["modified"],
+            nlohmann::json::array({"Resources/data.txt"}));
+  EXPECT_EQ(result["resources"]["missing"],
+            nlohmann::json::array({"Resources/link"}));
+}
+
+TEST_F(VerifyCommandTest, FaultOfNestedCodeNamesIt) {
+  const std::string plug = In("PlugIns/Plug.bundle");
+  tree_.File(plug + "/Contents/Resources/plug.txt", "changed");
+  EXPECT_EQ(Verify({}).exit_code, ExitCode::kDone);
+  const Outcome outcome = Verify({.deep = true});
+  EXPECT_EQ(outcome.exit_code, ExitCode::kNo);
+  EXPECT_THAT(outcome.err,
+              HasSubstr("Demo.app: a sealed resource is missing or invalid\n"
+                        "In subcomponent: " +
+                        tree_.Path(plug) + "\nfile modified: " +
+                        tree_.Path(plug + "/Contents/Resources/plug.txt")));
+  const nlohmann::json result = Verify({.deep = true}, json_).result();
+  ASSERT_EQ(result["nested"].size(), 4u);
+  EXPECT_EQ(result["nested"][3]["valid"], false);
+  EXPECT_EQ(result["nested"][3]["satisfies_requirement"], true);
+  EXPECT_EQ(result["nested"][0]["valid"], true);
+}
+
+TEST_F(VerifyCommandTest, StrictWords) {
+  EXPECT_EQ(Verify({.strict = {"sym"}}).exit_code, ExitCode::kDone);
+  EXPECT_EQ(Verify({.strict = {"sideband", "all"}}).exit_code, ExitCode::kDone);
+  const Outcome wrong = Verify({.strict = {"everything"}});
+  EXPECT_EQ(wrong.exit_code, ExitCode::kUsage);
+  EXPECT_THAT(wrong.err, HasSubstr("invalid strict option - everything"));
+  tree_.File("Demo.app/extra", "x");
+  EXPECT_EQ(Verify({}).exit_code, ExitCode::kNo);
+  EXPECT_EQ(Verify({.no_strict = true}).exit_code, ExitCode::kDone);
+  EXPECT_EQ(Verify({.strict = {"none"}}).exit_code, ExitCode::kDone);
+}
+
+TEST_F(VerifyCommandTest, ShowTellsOfTheSeal) {
+  std::ostringstream out;
+  std::ostringstream err;
+  Reporter reporter("show", {}, out, err, /*terminal=*/false);
+  ShowCommand command;
+  command.paths = {tree_.Path("Demo.app")};
+  RunShow(command, reporter);
+  EXPECT_EQ(reporter.Finish(), ExitCode::kDone) << err.str();
+  EXPECT_THAT(
+      out.str(),
+      AllOf(HasSubstr("Format=app bundle with Mach-O thin (arm64)\n"),
+            HasSubstr("Sealed Resources version=2 rules=13 files=6\n")));
+}
+
+}  // namespace
+}  // namespace codeseal::client
