@@ -113,6 +113,9 @@ inline constexpr AppleError kErrWeakResourceEnvelope = {
 inline constexpr AppleError kErrInvalidSymlink = {
     -67003, "errSecCSInvalidSymlink",
     "invalid destination for symbolic link in bundle"};
+inline constexpr AppleError kErrBadDiskImageFormat = {
+    -67001, "errSecCSBadDiskImageFormat",
+    "disk image format unrecognized, invalid, or unsuitable"};
 inline constexpr AppleError kErrUnknownFormat = {-25257, "errSecUnknownFormat",
                                                  "Unknown format in import."};
 inline constexpr AppleError kErrCertificateExpired = {

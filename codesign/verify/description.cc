@@ -284,6 +284,7 @@ CodeDescription Describe(const StoredCode& code) {
   description.path = error ? code.main_file().path() : absolute.string();
   description.format = code.Format();
   description.seal = DescribeSeal(code);
+  description.has_ticket = code.HasTicket();
   std::vector<std::optional<EmbeddedSignature>> signatures;
   for (const CodePart& part : code.parts()) {
     SliceDescription& slice = description.slices.emplace_back();
@@ -374,6 +375,7 @@ std::string FormatDescription(const CodeDescription& description,
   } else if (slice.signing_time.has_value()) {
     lines.Add(1, "Signed Time=%s", FormatAppleTime(*slice.signing_time));
   }
+  if (description.has_ticket) lines.Add(1, "Notarization Ticket=stapled");
   if (slice.info_plist_entry_count.has_value()) {
     lines.Add(1, "Info.plist entries=%d", *slice.info_plist_entry_count);
   } else {

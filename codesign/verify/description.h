@@ -98,6 +98,7 @@ struct CodeDescription {
   std::string format;                    // "Mach-O thin (arm64)"
   std::vector<SliceDescription> slices;  // in Apple's order
   std::optional<SealDescription> seal;   // of a bundle
+  bool has_ticket = false;               // stapled
 };
 
 // Reads every slice. Digests are shown as stored; nothing is compared.

@@ -118,9 +118,24 @@ absl::Status StoredCode::ReadMainFile() {
     }
     return absl::OkStatus();
   }
+  if (!bundle_.has_value() && DiskImage::IsDiskImage(bytes)) {
+    return ReadDiskImage();
+  }
   CodePart& part = parts_.emplace_back();
   part.code = bytes;
   if (bundle_.has_value()) ReadSignatureFolder(part);
+  return absl::OkStatus();
+}
+
+absl::Status StoredCode::ReadDiskImage() {
+  const absl::StatusOr<DiskImage> image = DiskImage::Parse(main_file_.bytes());
+  if (!image.ok()) return WithSubject(image.status(), main_file_.path());
+  disk_image_ = *image;
+  disk_image_trailer_ = image->BlindedTrailer();
+  CodePart& part = parts_.emplace_back();
+  part.code =
+      main_file_.bytes().first(static_cast<size_t>(image->signing_limit()));
+  part.signature = image->signature();
   return absl::OkStatus();
 }
 
@@ -181,8 +196,9 @@ const CodePart& StoredCode::NativePart() const {
 }
 
 std::string StoredCode::Format() const {
-  const std::string of_file =
-      universal_.has_value() ? universal_->Format() : "generic";
+  const std::string of_file = universal_.has_value()    ? universal_->Format()
+                              : disk_image_.has_value() ? "disk image"
+                                                        : "generic";
   if (!bundle_.has_value()) return of_file;
   return bundle_->main_file_kind() == MainFileKind::kExecutable
              ? bundle_->FormatPrefix() + of_file
@@ -193,6 +209,9 @@ std::optional<ByteView> StoredCode::SideFile(const CodePart& part,
                                              uint32_t slot) const {
   const auto file = side_files_.find(slot);
   if (file != side_files_.end()) return file->second.bytes();
+  if (slot == kRepSpecificSlot && disk_image_.has_value()) {
+    return disk_image_trailer_;
+  }
   // A bundle's Info.plist takes the place of the executable's own.
   if (slot == kInfoPlistSlot && !bundle_.has_value() &&
       part.mach_o != nullptr) {
@@ -205,6 +224,26 @@ std::string StoredCode::Subject(const CodePart& part) const {
   const std::string& path = main_file_.path();
   return part.architecture.empty() ? path
                                    : path + " (" + part.architecture + ")";
+}
+
+// A bundle's ticket is a file where old bundles had a link to their seal.
+bool StoredCode::HasTicket() const {
+  if (bundle_.has_value()) {
+    const absl::StatusOr<MappedFile> file =
+        MappedFile::Open(bundle_->resource_base() + "/CodeResources");
+    return file.ok() && AsText(file->bytes()).starts_with("s8ch");
+  }
+  return std::any_of(parts_.begin(), parts_.end(), [](const CodePart& part) {
+    const absl::StatusOr<SuperBlob> signature =
+        SuperBlob::Parse(part.signature, kEmbeddedSignatureMagic);
+    return signature.ok() && signature->Find(kTicketSlot).has_value();
+  });
+}
+
+absl::Status StoredCode::CheckStrictStructure() const {
+  if (universal_.has_value()) return universal_->CheckStrictStructure();
+  if (disk_image_.has_value()) return disk_image_->CheckStrictStructure();
+  return absl::OkStatus();
 }
 
 std::optional<uint64_t> StoredCode::FileOffset(ByteView bytes) const {

@@ -1,5 +1,6 @@
 // Code on disk together with whatever holds its signature: a Mach-O file, a
-// bundle, or any other file. Verification and display start from it.
+// bundle, a disk image, or any other file. Verification and display start from
+// it.
 //
 //   path -> [StoredCode] -> parts, each with a SuperBlob -> Verify, Describe
 //
@@ -21,6 +22,7 @@
 #include "codesign/base/bytes.h"
 #include "codesign/base/mapped_file.h"
 #include "codesign/bundle/bundle.h"
+#include "codesign/image/disk_image.h"
 #include "codesign/macho/universal_file.h"
 
 namespace codeseal {
@@ -47,7 +49,7 @@ class StoredCode {
   // _CodeSignature folder; a loose file has none.
   //
   // Errors: those of Bundle::Open() and MappedFile::Open(); those of
-  // UniversalFile::Parse() for a Mach-O that is broken.
+  // UniversalFile::Parse() and DiskImage::Parse() for files that are broken.
   static absl::StatusOr<StoredCode> Open(const std::string& path,
                                          std::string_view version = "");
 
@@ -64,11 +66,12 @@ class StoredCode {
   const CodePart& NativePart() const;
 
   // Apple's words: "app bundle with Mach-O universal (x86_64 arm64)",
-  // "generic".
+  // "disk image", "generic".
   std::string Format() const;
 
   // What special slot `slot` of `part` seals, if the SuperBlob has it not: the
-  // Info.plist, the CodeResources. Nullopt when there is none.
+  // Info.plist, the CodeResources, a disk image's trailer. Nullopt when there
+  // is none.
   std::optional<ByteView> SideFile(const CodePart& part, uint32_t slot) const;
 
   // Names of the files in _CodeSignature that the signature is made of.
@@ -79,6 +82,13 @@ class StoredCode {
   // What faults of `part` are about: "Demo.app/Contents/MacOS/Demo (arm64)".
   std::string Subject(const CodePart& part) const;
 
+  // Whether a notarization ticket is stapled to it, whatever the ticket says.
+  bool HasTicket() const;
+
+  // Apple's strict rules about the main file itself.
+  // Errors: FAILED_PRECONDITION or INVALID_ARGUMENT with the rule broken.
+  absl::Status CheckStrictStructure() const;
+
   // Where `bytes` are in the main file; nullopt when they are not in it.
   std::optional<uint64_t> FileOffset(ByteView bytes) const;
 
@@ -87,6 +97,7 @@ class StoredCode {
       : path_(std::move(path)), main_file_(std::move(main_file)) {}
 
   absl::Status ReadMainFile();
+  absl::Status ReadDiskImage();
   absl::Status ReadSideFiles();
   void ReadSignatureFolder(CodePart& part);
 
@@ -96,6 +107,8 @@ class StoredCode {
   std::optional<UniversalFile> universal_;
   std::vector<CodePart> parts_;
   std::map<uint32_t, MappedFile> side_files_;  // by slot
+  std::optional<DiskImage> disk_image_;
+  Bytes disk_image_trailer_;   // as slot 6 seals it
   Bytes assembled_signature_;  // SuperBlob over the files of _CodeSignature
   std::vector<std::string> signature_files_;
 };

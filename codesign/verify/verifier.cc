@@ -73,6 +73,10 @@ class CodeVerifier {
     CheckSameTeam();
     if (code_.bundle() != nullptr) CheckBundle();
     CheckStructure();
+    checks_.Skip(kCheckNotarization,
+                 code_.HasTicket() ? "a ticket is stapled; only macOS can tell "
+                                     "whether it is Apple's"
+                                   : "no ticket is stapled");
   }
 
  private:
@@ -392,16 +396,18 @@ void CodeVerifier::CheckShape() {
 }
 
 void CodeVerifier::CheckStructure() {
-  if (code_.mach_o() == nullptr) return;
   if (!options_.is_strict) {
     checks_.Skip(kCheckStructure, "as --no-strict asks");
     return;
   }
-  const absl::Status structure = code_.mach_o()->CheckStrictStructure();
+  const absl::Status structure = code_.CheckStrictStructure();
   if (structure.ok()) {
     checks_.Pass(kCheckStructure);
   } else {
-    checks_.Fail(kCheckStructure, kErrBadMainExecutable, structure, 0);
+    checks_.Fail(kCheckStructure,
+                 code_.mach_o() != nullptr ? kErrBadMainExecutable
+                                           : kErrBadDiskImageFormat,
+                 structure, 0);
   }
 }
 

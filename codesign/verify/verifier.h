@@ -77,6 +77,7 @@ inline constexpr char kCheckResources[] = "resources";
 inline constexpr char kCheckSignatureFolder[] = "signature-folder";
 inline constexpr char kCheckBundleShape[] = "bundle-shape";
 inline constexpr char kCheckStructure[] = "structure";
+inline constexpr char kCheckNotarization[] = "notarization";  // never made
 
 // One thing that was looked at, so that a verdict never stands alone.
 struct Check {

@@ -115,26 +115,36 @@ void SignBundle(const std::string& path, const SignAs& how,
   WriteFile(bundle.main_file(), BuildSignedFile(with_bundle));
 }
 
-void SignPlainBundle(const std::string& path) {
-  const Bundle bundle = Require(Bundle::Open(path));
-  const Bytes seal = Seal(bundle, ResourceRuleSet::kDefault);
-  const Bytes main_file = ReadFile(bundle.main_file());
-  const Bytes requirements = BuildSuperBlob(kRequirementSetMagic, {});
+std::map<uint32_t, Bytes> SignWholeFile(
+    ByteView code, const std::map<uint32_t, Bytes>& sealed) {
+  std::map<uint32_t, Bytes> blobs;
+  blobs[kRequirementsSlot] = BuildSuperBlob(kRequirementSetMagic, {});
   CodeDirectoryFields fields;
   fields.identifier = "com.example.plain";
   fields.flags = kAdHocFlag;
-  fields.code_limit = main_file.size();
-  fields.special_slots = {
-      {kInfoPlistSlot, Sha256(ReadFile(*bundle.info_plist_path()))},
-      {kRequirementsSlot, Sha256(requirements)},
-      {kCodeResourcesSlot, Sha256(seal)}};
+  fields.code_limit = code.size();
+  fields.special_slots[kRequirementsSlot] = Sha256(blobs[kRequirementsSlot]);
+  for (const auto& [slot, content] : sealed) {
+    fields.special_slots[slot] = Sha256(content);
+  }
   auto builder = Require(CodeDirectoryBuilder::Create(fields));
-  const Bytes digest = Sha256(main_file);
+  const Bytes digest = Sha256(code);
   std::copy(digest.begin(), digest.end(), builder.code_slots().begin());
+  blobs[kCodeDirectorySlot] = std::move(builder).Build();
+  return blobs;
+}
+
+void SignPlainBundle(const std::string& path) {
+  const Bundle bundle = Require(Bundle::Open(path));
+  const Bytes seal = Seal(bundle, ResourceRuleSet::kDefault);
+  const auto blobs =
+      SignWholeFile(ReadFile(bundle.main_file()),
+                    {{kInfoPlistSlot, ReadFile(*bundle.info_plist_path())},
+                     {kCodeResourcesSlot, seal}});
   const std::string folder = bundle.SignatureFolder() + "/";
   WriteFile(folder + "CodeResources", seal);
-  WriteFile(folder + "CodeDirectory", std::move(builder).Build());
-  WriteFile(folder + "CodeRequirements", requirements);
+  WriteFile(folder + "CodeDirectory", blobs.at(kCodeDirectorySlot));
+  WriteFile(folder + "CodeRequirements", blobs.at(kRequirementsSlot));
   WriteFile(folder + "CodeSignature", {});
 }
 
@@ -152,7 +162,9 @@ void MakeSignedApp(MadeTree& tree, const TestChain* chain) {
   tree.Link(contents + "Resources/link", "data.txt");
 
   const std::string kit = contents + "Frameworks/Kit.framework/";
-  for (const std::string version : {"A", "B"}) {
+  std::vector<std::string> versions = {"A"};
+  if (chain != nullptr) versions.push_back("B");
+  for (const std::string& version : versions) {
     const std::string folder = kit + "Versions/" + version + "/";
     tree.Plist(folder + "Resources/Info.plist",
                {{"CFBundleExecutable", "Kit"}, {"version", version}});
@@ -161,7 +173,7 @@ void MakeSignedApp(MadeTree& tree, const TestChain* chain) {
   tree.Link(kit + "Versions/Current", "A");
   tree.Link(kit + "Kit", "Versions/Current/Kit");
   tree.Link(kit + "Resources", "Versions/Current/Resources");
-  for (const std::string version : {"A", "B"}) {
+  for (const std::string& version : versions) {
     SignBundle(tree.Path(contents + "Frameworks/Kit.framework"),
                {.identifier = "com.example.kit", .chain = chain}, version);
   }

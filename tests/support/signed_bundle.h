@@ -9,6 +9,7 @@
 #define CODESEAL_TESTS_SUPPORT_SIGNED_BUNDLE_H_
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -41,13 +42,20 @@ Bytes BuildSignedFile(const SignAs& how);
 void SignBundle(const std::string& path, const SignAs& how,
                 const std::string& version = "");
 
-// The same for a bundle without Mach-O: ad-hoc, files in _CodeSignature.
+// The ad-hoc signature of what is no Mach-O, hashed whole: blobs by slot. Its
+// CodeDirectory seals the requirements and `sealed`, content by slot.
+std::map<uint32_t, Bytes> SignWholeFile(
+    ByteView code, const std::map<uint32_t, Bytes>& sealed);
+
+// The same as SignBundle() for a bundle without Mach-O: ad-hoc, files in
+// _CodeSignature.
 void SignPlainBundle(const std::string& path);
 
 // A Demo.app with all kinds of contents, signed inside-out. Demo itself and the
 // code in it:
 //   MacOS/tool                 universal
-//   Frameworks/Kit.framework   versions A (current) and B, links
+//   Frameworks/Kit.framework   versions A (current) and B, links; ad-hoc only
+//                              A: B would not be the code that the seal wants
 //   PlugIns/Plug.bundle        with Resources/plug.txt
 // and resources, one of them in en.lproj, one a link.
 void MakeSignedApp(MadeTree& tree, const TestChain* chain);

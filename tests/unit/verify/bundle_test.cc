@@ -140,6 +140,21 @@ INSTANTIATE_TEST_SUITE_P(
                 }}),
     [](const auto& each) { return std::string(each.param.name); });
 
+// Ad-hoc code is nothing but itself: no version beside the current one can meet
+// the requirement.
+TEST(BundleVerifyTest, AdHocFrameworkHasOneVersion) {
+  MadeTree tree;
+  MakeSignedApp(tree, nullptr);
+  fs::copy(tree.Path(std::string(kKit) + "/Versions/A"),
+           tree.Path(std::string(kKit) + "/Versions/B"),
+           fs::copy_options::recursive);
+  EXPECT_THAT(VerifyAt(tree, "Demo.app").Validity(), IsOk());
+  SignBundle(tree.Path(kKit), {.identifier = "com.example.kit2"}, "B");
+  const VerificationReport report = VerifyAt(tree, "Demo.app");
+  ASSERT_NE(report.FirstFailure(), nullptr);
+  EXPECT_EQ(report.FirstFailure()->apple_error, kErrBadFrameworkVersion);
+}
+
 // A thin copy of ad-hoc code is still one of the cdhashes that its requirement
 // lists.
 TEST(BundleVerifyTest, SliceOfAdHocNestedCodeMayBeRemoved) {

@@ -8,6 +8,7 @@
 #include "codesign/cms/trust.h"
 #include "codesign/embedded_signature.h"
 #include "codesign/macho/universal_file.h"
+#include "codesign/verify/description.h"
 #include "codesign/verify/verifier.h"
 #include "gmock/gmock.h"
 #include "tests/support/corpus_bundle.h"
@@ -240,6 +241,55 @@ TEST(CorpusVerdictTest, EveryItemHasTheExpectedOne) {
     std::printf("  %-4s %-8s %-46s %s\n", item.id.c_str(), verdict.c_str(),
                 report.format.c_str(),
                 validity.ok() ? "" : std::string(Message(validity)).c_str());
+  }
+  if (count == 0) GTEST_SKIP() << "no item was fetched";
+}
+
+// --- What is shown ----------------------------------------------------------
+
+struct KnownBundle {
+  const char* id;
+  const char* format;
+  const char* seal;
+};
+
+TEST(CorpusDescriptionTest, BundlesAreShownWithTheirSeals) {
+  size_t count = 0;
+  for (const KnownBundle& known : {
+           KnownBundle{"D27", "app bundle with Mach-O thin (x86_64)",
+                       "version=1 rules=4 files=4"},
+           KnownBundle{"D28", "bundle", "version=2 rules=13 files=46"},
+           KnownBundle{"D29", "bundle with generic",
+                       "version=2 rules=13 files=0"},
+           KnownBundle{"D31",
+                       "app bundle with Mach-O universal (i386 ppc7400 x86_64)",
+                       "version=2 rules=13 files=10"},
+           KnownBundle{"D34", "bundle", "version=2 rules=10 files=30"},
+           KnownBundle{"D38", "bundle with Mach-O universal (x86_64 arm64)",
+                       "version=2 rules=13 files=53"},
+           KnownBundle{"D39", "app bundle with Mach-O universal (x86_64 arm64)",
+                       "version=2 rules=10 files=37"},
+           KnownBundle{"D44", "app bundle with Mach-O universal (armv7 armv7s)",
+                       "version=1 rules=3 files=5"},
+       }) {
+    SCOPED_TRACE(known.id);
+    const CorpusItem& item = testing::FindCorpusItem(known.id);
+    if (!testing::IsFetched(item)) {
+      EXPECT_FALSE(testing::IsCorpusRequired());
+      continue;
+    }
+    ++count;
+    const CorpusBundle bundle(item);
+    const absl::StatusOr<StoredCode> code = StoredCode::Open(bundle.path());
+    ASSERT_THAT(code, IsOk());
+    const CodeDescription description = Describe(*code);
+    const std::string text =
+        FormatDescription(description, description.slices.front(), 1);
+    EXPECT_THAT(text, ::testing::HasSubstr(std::string("\nFormat=") +
+                                           known.format + "\n"));
+    EXPECT_THAT(text, ::testing::HasSubstr(std::string("\nSealed Resources ") +
+                                           known.seal + "\n"));
+    EXPECT_THAT(text, ::testing::HasSubstr("\nInfo.plist entries="));
   }
   if (count == 0) GTEST_SKIP() << "no item was fetched";
 }

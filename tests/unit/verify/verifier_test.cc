@@ -8,6 +8,8 @@
 #include "codesign/macho/universal_file.h"
 #include "codesign/requirement/compiler.h"
 #include "gmock/gmock.h"
+#include "tests/support/disk_image_builder.h"
+#include "tests/support/signed_bundle.h"
 #include "tests/support/signed_code.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_folder.h"
@@ -429,6 +431,44 @@ TEST(VerifierTest, FileThatIsNoMachOIsNotSignedAtAll) {
   const VerificationReport report = VerifyBytes(AsBytes("#!/bin/sh\nexit 0\n"));
   EXPECT_EQ(report.format, "generic");
   EXPECT_THAT(report.Validity(), HasReason(v1::REASON_NOT_SIGNED));
+}
+
+// --- Disk images ------------------------------------------------------------
+
+std::string SignedImage() {
+  const std::string image = testing::MakeDiskImage();
+  const size_t limit = image.size() - testing::kKolySize;
+  const std::string blinded =
+      testing::WithKolyField(image, testing::kKolySignatureOffset, limit, 8)
+          .substr(limit);
+  return testing::WithSignatureInImage(
+      image,
+      AsText(BuildSuperBlob(
+          kEmbeddedSignatureMagic,
+          testing::SignWholeFile(AsBytes(image).first(limit),
+                                 {{kRepSpecificSlot, ToBytes(blinded)}}))));
+}
+
+TEST(VerifierTest, DiskImageIsValidUntilAByteChanges) {
+  const std::string image = SignedImage();
+  const VerificationReport report = VerifyBytes(AsBytes(image));
+  EXPECT_THAT(report.Validity(), IsOk());
+  EXPECT_EQ(report.format, "disk image");
+  std::string changed = image;
+  changed[100] ^= 1;
+  EXPECT_THAT(VerifyBytes(AsBytes(changed)).Validity(),
+              HasReason(v1::REASON_CODE_MODIFIED));
+  // The trailer is sealed by a slot of its own.
+  changed = testing::WithKolyField(image, 488, 2, 4);
+  const VerificationReport of_trailer = VerifyBytes(AsBytes(changed));
+  EXPECT_THAT(of_trailer.Validity(),
+              HasReason(v1::REASON_SPECIAL_SLOT_MISMATCH));
+  EXPECT_EQ(of_trailer.FirstFailure()->apple_error, kErrSignatureFailed);
+}
+
+TEST(VerifierTest, DiskImageWithoutSignatureIsNotSignedAtAll) {
+  EXPECT_THAT(VerifyBytes(AsBytes(testing::MakeDiskImage())).Validity(),
+              HasReason(v1::REASON_NOT_SIGNED));
 }
 
 TEST(VerifierTest, BrokenMachOIsNoVerdict) {
