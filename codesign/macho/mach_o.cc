@@ -364,7 +364,7 @@ absl::Status MachO::CheckStrictStructure() const {
           : "it has neither __LINKEDIT nor a symbol table";
   return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_PLAN,
                    v1::REASON_UNEXPECTED_DATA,
-                   "the slice failed strict validation: " + found);
+                   "main executable failed strict validation: " + found);
 }
 
 }  // namespace codeseal

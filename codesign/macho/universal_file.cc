@@ -46,7 +46,7 @@ uint32_t ReadMagic(ByteView file) { return BigEndianReader(file).U32(); }
 absl::Status Unexpected(const std::string& message) {
   return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_PLAN,
                    v1::REASON_UNEXPECTED_DATA,
-                   "the file failed strict validation: " + message);
+                   "main executable failed strict validation: " + message);
 }
 
 }  // namespace

@@ -25,7 +25,24 @@ codeseal_test(own_authority_test
   DEPS codeseal::mach_o_builder codeseal_subprocess codeseal_server_process
        codeseal::test_pki
   LABELS integration)
+codeseal_test(client_bundle_test
+  SRCS client_bundle_test.cc
+  DEPS codeseal::mach_o_builder codeseal_subprocess codeseal_server_process
+       codeseal::test_pki
+  LABELS integration)
+codeseal_test(bad_bundle_test
+  SRCS bad_bundle_test.cc
+  DEPS codeseal::mach_o_builder codeseal_subprocess
+  LABELS integration)
+codeseal_test(bundle_kill_test
+  SRCS bundle_kill_test.cc
+  DEPS codeseal::mach_o_builder codeseal_subprocess
+  LABELS integration)
 # The long form, for hand and night: ctest -L stress.
+codeseal_test(bundle_kill_stress
+  SRCS bundle_kill_test.cc
+  DEPS codeseal::mach_o_builder codeseal_subprocess
+  LABELS stress TIMEOUT 1800 ENV CODESEAL_KILL_COUNT=3000)
 codeseal_test(client_kill_stress
   SRCS client_kill_test.cc
   DEPS codeseal::mach_o_builder codeseal_subprocess
@@ -36,8 +53,10 @@ set_target_properties(codeseal_kill_at PROPERTIES PREFIX "")
 target_link_libraries(codeseal_kill_at PRIVATE ${CMAKE_DL_LIBS})
 
 foreach(test client_local_test client_token_test client_server_test
-        client_kill_test client_kill_stress own_authority_test)
+        client_kill_test client_kill_stress own_authority_test
+        client_bundle_test bad_bundle_test bundle_kill_test bundle_kill_stress)
   target_compile_definitions(${test} PRIVATE ${client_test_definitions}
-    CODESEAL_KILL_AT_LIBRARY="$<TARGET_FILE:codeseal_kill_at>")
+    CODESEAL_KILL_AT_LIBRARY="$<TARGET_FILE:codeseal_kill_at>"
+    CODESEAL_CHECK_BUNDLE="${CMAKE_CURRENT_SOURCE_DIR}/check_bundle.py")
   add_dependencies(${test} codeseal codeseal_kill_at)
 endforeach()

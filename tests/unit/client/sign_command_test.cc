@@ -18,9 +18,12 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/support/mach_o_builder.h"
+#include "tests/support/made_app.h"
+#include "tests/support/made_tree.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_folder.h"
 #include "tests/support/test_pki.h"
+#include "tests/support/tree_snapshot.h"
 
 namespace codeseal::client {
 namespace {
@@ -37,6 +40,8 @@ class Server : public v1::SigningService::Service,
                public v1::IdentityService::Service {
  public:
   Answer answer;
+  int stream_count = 0;
+  int item_count = 0;
   TestChain chain = codeseal::testing::MakeCodeSigningChain();
 
  private:
@@ -54,12 +59,14 @@ class Server : public v1::SigningService::Service,
       grpc::ServerContext*,
       grpc::ServerReaderWriter<v1::SignStreamResponse, v1::SignStreamRequest>*
           stream) override {
+    ++stream_count;
     v1::SignStreamResponse credit;
     credit.mutable_credit()->set_items(8);
     stream->Write(credit);
     v1::SignStreamRequest message;
     while (stream->Read(&message)) {
       if (!message.has_item()) continue;
+      ++item_count;
       std::vector<CodeDirectoryBlob> blobs;
       for (const std::string& raw :
            message.item().code_directory_set().code_directories()) {
@@ -140,6 +147,34 @@ TEST_F(SignCommandTest, HonestServerIsBelieved) {
   EXPECT_EQ(Sign(), ExitCode::kDone) << err_.str();
   EXPECT_NE(folder_.Read("tool"), AsText(original_));
   EXPECT_THAT(out_.str(), HasSubstr("signed Mach-O thin (arm64)"));
+}
+
+TEST_F(SignCommandTest, WholeAppIsOneStreamAndNothingIsSignedTwice) {
+  service_.answer = [&](const std::vector<CodeDirectoryBlob>& blobs) {
+    return SignAs(service_.chain, blobs);
+  };
+  codeseal::testing::MadeTree tree;
+  const codeseal::testing::MadeApp app(tree, "Demo.app", 20);
+  command_.deep = true;
+  command_.paths = {tree.Path("Demo.app")};
+  EXPECT_EQ(Sign(), ExitCode::kDone) << err_.str();
+  EXPECT_EQ(service_.stream_count, 1);
+  // Two slices of each Mach-O, and the script.
+  EXPECT_EQ(service_.item_count, static_cast<int>(app.code_count()) * 2 + 1);
+}
+
+TEST_F(SignCommandTest, RefusedPartLeavesTheWholeAppAlone) {
+  int count = 0;
+  service_.answer = [&](const std::vector<CodeDirectoryBlob>& blobs) {
+    return ++count == 7 ? Bytes() : SignAs(service_.chain, blobs);
+  };
+  codeseal::testing::MadeTree tree;
+  const codeseal::testing::MadeApp app(tree, "Demo.app", 2);
+  const auto before = codeseal::testing::TakeSnapshot(tree.Path());
+  command_.deep = true;
+  command_.paths = {tree.Path("Demo.app")};
+  EXPECT_EQ(Sign(), ExitCode::kInternal);
+  EXPECT_EQ(codeseal::testing::TakeSnapshot(tree.Path()), before);
 }
 
 TEST_F(SignCommandTest, SignatureOfOtherCodeIsRefused) {
