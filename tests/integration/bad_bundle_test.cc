@@ -190,8 +190,12 @@ std::vector<Case> Cases() {
        },
        kFormat, "BAD_BUNDLE_FORMAT", "Core.framework"},
       {"OtherVersionIsBroken",
-       [](Victim& v) { v.tree.Remove(kCore + "/Versions/A/Core"); }, kFormat,
-       "BAD_BUNDLE_FORMAT", "Core.framework", "Core.framework/Versions/A"},
+       [](Victim& v) {
+         v.tree.Remove(kCore + "/Versions/A/Core");
+         v.tree.Remove(kCore + "/Versions/A/Resources");
+       },
+       kFormat, "BAD_BUNDLE_FORMAT", "Core.framework",
+       "Core.framework/Versions/A"},
       {"NestedLibraryUnsigned",
        [](Victim&) {},
        kUnsigned,
