@@ -263,7 +263,7 @@ std::string_view FixHint(Reason reason) {
     case v1::REASON_WEAK_RESOURCE_RULES:
     case v1::REASON_WEAK_RESOURCE_ENVELOPE:
       return "sign the bundle again with -f: this kind of seal leaves files "
-             "out";
+             "out; --no-strict verifies what it covers";
     case v1::REASON_RESOURCES_NOT_FOUND:
       return "sign the bundle, not only its executable";
 

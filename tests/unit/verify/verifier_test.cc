@@ -358,6 +358,18 @@ INSTANTIATE_TEST_SUITE_P(
         Forgery{"BytesBehindLinkedit",
                 [](SignedCode& code) { code.mach_o.trailing_size = 16; },
                 v1::REASON_UNEXPECTED_DATA, kErrBadMainExecutable},
+        // The digest fits, but macOS reads the Info.plist elsewhere.
+        Forgery{"InfoPlistInTheSignature",
+                [](SignedCode& code) {
+                  const Bytes plist =
+                      WrapBlob(kBlobWrapperMagic, AsBytes("<plist/>"));
+                  code.fields.special_slots[kInfoPlistSlot] =
+                      ComputeDigest(DigestKind::kSha256, plist);
+                  code.change_blobs = [plist](Blobs& blobs) {
+                    blobs[kInfoPlistSlot] = plist;
+                  };
+                },
+                v1::REASON_SPECIAL_SLOT_MISMATCH, kErrInfoPlistFailed},
         Forgery{"ExecutableWithoutItsBundle",
                 [](SignedCode& code) {
                   code.fields.special_slots[kCodeResourcesSlot] = Bytes(32, 7);
