@@ -559,6 +559,60 @@ TEST(BundleVerifyTest, VersionOfAFrameworkCanBeChosen) {
               HasReason(v1::REASON_FILE_NOT_FOUND));
 }
 
+// --- Every byte ------------------------------------------------------------
+
+// Whether code at the path is refused with each byte of [begin, end) of a file
+// changed, one after another; `step` leaves some out.
+void ExpectEachByteCounts(const MadeTree& tree, const std::string& code_path,
+                          const std::string& file, size_t begin, size_t end,
+                          size_t step = 1) {
+  for (size_t offset = begin; offset < end; offset += step) {
+    FlipByte(tree, file, offset);
+    const absl::StatusOr<StoredCode> code =
+        StoredCode::Open(tree.Path(code_path));
+    EXPECT_FALSE(code.ok() && Verify(*code, {}).Validity().ok())
+        << "byte " << offset << " of " << file;
+    FlipByte(tree, file, offset);
+  }
+}
+
+// What no signature covers, by design: in the CMS, fields outside the signed
+// attributes and the chain (versions, lists of algorithms, attributes that are
+// not signed, certificates that nobody needs); gaps between blobs, and behind
+// the SuperBlob, which linkers leave.
+TEST(BundleVerifyTest, EveryProtectedByteCounts) {
+  MadeTree tree;
+  MakeSignedApp(tree, &Chain());
+  const std::string plug = kPlug;
+  const std::string executable = plug + "/Contents/MacOS/Plug";
+  const std::string seal = plug + "/Contents/_CodeSignature/CodeResources";
+  const std::string info = plug + "/Contents/Info.plist";
+  size_t signature_offset = 0;
+  size_t cms_offset = 0;
+  {
+    const absl::StatusOr<StoredCode> code = StoredCode::Open(tree.Path(plug));
+    ASSERT_THAT(code, IsOk());
+    const CodePart& part = code->parts().front();
+    const absl::StatusOr<SuperBlob> blobs =
+        SuperBlob::Parse(part.signature, kEmbeddedSignatureMagic);
+    ASSERT_THAT(blobs, IsOk());
+    signature_offset = static_cast<size_t>(*code->FileOffset(part.signature));
+    cms_offset = static_cast<size_t>(*code->FileOffset(*blobs->Find(kCmsSlot)));
+  }
+  ASSERT_LT(signature_offset, cms_offset);
+  // Header, index, CodeDirectory, requirements, the header of the CMS blob. A
+  // SuperBlob that is a byte longer has a gap at its end.
+  ExpectEachByteCounts(tree, plug, executable, signature_offset,
+                       signature_offset + 7);
+  ExpectEachByteCounts(tree, plug, executable, signature_offset + 8,
+                       cms_offset + kBlobHeaderSize);
+  // Mach-O header and load commands.
+  ExpectEachByteCounts(tree, plug, executable, 0, 600, 7);
+  ExpectEachByteCounts(tree, plug, info, 0, fs::file_size(tree.Path(info)));
+  ExpectEachByteCounts(tree, plug, seal, 0, fs::file_size(tree.Path(seal)), 5);
+  EXPECT_THAT(VerifyAt(tree, plug).Validity(), IsOk());
+}
+
 // --- What is shown ---------------------------------------------------------
 
 TEST(BundleDescriptionTest, LinesOfABundle) {
