@@ -10,6 +10,7 @@ using ::codeseal::testing::HasMessage;
 using ::codeseal::testing::HasReason;
 using ::codeseal::testing::IsOk;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 std::string Recompiled(std::string_view text) {
   const absl::StatusOr<RequirementExpression> expression =
@@ -61,10 +62,19 @@ class CompilerErrorTest : public ::testing::TestWithParam<ErrorCase> {};
 TEST_P(CompilerErrorTest, NamesThePlace) {
   const absl::StatusOr<Bytes> blob = CompileRequirementBlob(GetParam().text);
   ASSERT_THAT(blob, HasReason(v1::REASON_REQUIREMENT_SYNTAX));
-  EXPECT_THAT(std::string(Message(blob.status())),
-              HasSubstr(GetParam().message));
-  EXPECT_EQ(GetErrorDetail(blob.status())->byte_offset(),
-            GetParam().byte_offset);
+  const std::string message(Message(blob.status()));
+  EXPECT_THAT(message, HasSubstr(GetParam().message));
+  const uint64_t offset = GetErrorDetail(blob.status())->byte_offset();
+  EXPECT_EQ(offset, GetParam().byte_offset);
+  // The same place in words.
+  int line = 1;
+  int column = 1;
+  for (const char c : std::string_view(GetParam().text).substr(0, offset)) {
+    column = c == '\n' ? 1 : column + 1;
+    line += c == '\n' ? 1 : 0;
+  }
+  EXPECT_THAT(message, StartsWith("line " + std::to_string(line) + ", column " +
+                                  std::to_string(column) + ": "));
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -113,7 +123,48 @@ INSTANTIATE_TEST_SUITE_P(
         ErrorCase{"designated => always host", "expected =>", 25},
         ErrorCase{"designated => always designated => never",
                   "designated is given twice", 21},
-        ErrorCase{"foo => always", "expected host, guest", 0}));
+        ErrorCase{"foo => always", "expected host, guest", 0},
+        ErrorCase{"anchor apple and", "expected anchor, certificate", 16},
+        ErrorCase{"or always", "found the reserved word or", 0},
+        ErrorCase{"always or\n  or never", "line 2, column 3: expected", 12},
+        ErrorCase{"always\n\n\n\t@", "line 4, column 2: unexpected", 10},
+        ErrorCase{"!", "expected anchor, certificate", 1},
+        ErrorCase{"()", "expected anchor, certificate", 1},
+        ErrorCase{"(always]", "expected ), found ]", 7},
+        ErrorCase{"always)", "expected and, or, or the end, found )", 6},
+        ErrorCase{"identifier", "expected an identifier", 10},
+        ErrorCase{"identifier = ", "expected an identifier", 13},
+        ErrorCase{"identifier \"abc\ndef", "the string has no end", 11},
+        ErrorCase{"certificate", "expected leaf, root, a number", 11},
+        ErrorCase{"certificate 1", "expected [, a hash or the path", 13},
+        ErrorCase{"certificate - leaf", "expected a number", 14},
+        ErrorCase{"certificate 99999999999 trusted", "too large", 12},
+        ErrorCase{"certificate leaf[]", "expected a key", 17},
+        ErrorCase{"certificate leaf[subject.CN", "expected ], found", 27},
+        ErrorCase{"certificate leaf[policy.x]", "does not name an OID", 17},
+        ErrorCase{"anchor", "expected [, a hash or the path", 6},
+        ErrorCase{"anchor = ", "expected [, a hash or the path", 9},
+        ErrorCase{"anchor trusted generic", "expected and, or, or", 15},
+        ErrorCase{"notarized legacy", "expected and, or, or the end", 10},
+        ErrorCase{"info", "expected [, found the end", 4},
+        ErrorCase{"info[a.]", "unexpected character", 6},
+        ErrorCase{"info[x] < ", "expected a value", 10},
+        ErrorCase{"info[x] ~", "expected a value", 9},
+        ErrorCase{"info[x] = *", "expected a value", 11},
+        ErrorCase{"info[x] >= timestamp", "expected a time", 20},
+        ErrorCase{"entitlement", "expected [, found the end", 11},
+        ErrorCase{"entitlement[]", "expected a key", 12},
+        ErrorCase{"entitlement[and]", "found the reserved word and", 12},
+        ErrorCase{"platform", "expected a number", 8},
+        ErrorCase{"platform = -1", "expected a number", 11},
+        ErrorCase{"cdhash", "expected a hash", 6},
+        ErrorCase{"cdhash = 0x00", "expected a hash", 9},
+        ErrorCase{"cdhash H\"", "expected hexadecimal digits", 9},
+        ErrorCase{"always /", "put a path in quotes", 7},
+        ErrorCase{"designated =>", "expected anchor, certificate", 13},
+        ErrorCase{"host => always guest", "expected =>, found the end", 20},
+        ErrorCase{"host => always; 4294967296 => always", "too large", 16},
+        ErrorCase{"=> always", "expected anchor, certificate", 0}));
 
 // A chain of operators may be as deep as a tree; nesting in the text less so.
 TEST(CompilerTest, DepthIsLimited) {
