@@ -1,6 +1,8 @@
 #include "client/code_file.h"
 
+#include <array>
 #include <filesystem>
+#include <iostream>
 #include <string_view>
 #include <system_error>
 
@@ -60,6 +62,22 @@ absl::StatusOr<Bytes> ReadSmallFile(const std::string& path) {
         path);
   }
   return ToBytes(file.bytes());
+}
+
+absl::StatusOr<Bytes> ReadInput(const std::string& path) {
+  if (path != "-") return ReadSmallFile(path);
+  Bytes content;
+  std::array<char, 16384> buffer;
+  while (std::cin.read(buffer.data(), buffer.size()) || std::cin.gcount() > 0) {
+    const auto count = static_cast<size_t>(std::cin.gcount());
+    Append(content, AsBytes(std::string_view(buffer.data(), count)));
+    if (content.size() > kSmallFileSize) {
+      return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                       v1::REASON_FILE_TOO_BIG,
+                       "standard input is larger than 16 MiB");
+    }
+  }
+  return content;
 }
 
 absl::Status WriteWholeFile(const std::string& path, ByteView bytes) {

@@ -29,6 +29,9 @@ absl::StatusOr<StoredCode> OpenStoredCode(const std::string& path,
 // 16 MiB.
 absl::StatusOr<Bytes> ReadSmallFile(const std::string& path);
 
+// The same; "-" is standard input.
+absl::StatusOr<Bytes> ReadInput(const std::string& path);
+
 // Writes a whole file through StagedFile, with mode 0644.
 absl::Status WriteWholeFile(const std::string& path, ByteView bytes);
 

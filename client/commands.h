@@ -56,6 +56,11 @@ struct SignCommand {
   std::string page_size;
   std::string runtime_version;
   std::optional<uint32_t> signature_size;
+  // Property lists of constraints.
+  std::string launch_constraint_self;
+  std::string launch_constraint_parent;
+  std::string launch_constraint_responsible;
+  std::string library_constraint;
   std::vector<std::string> paths;
 };
 void RunSign(const SignCommand& command, Reporter& reporter);
@@ -94,6 +99,19 @@ struct StripCommand {
 };
 void RunStrip(const StripCommand& command, Reporter& reporter);
 
+// The signatures of code in one file, and back: codesign/signature_archive.h.
+struct DetachCommand {
+  std::string path;
+  std::string output_path;
+};
+void RunDetach(const DetachCommand& command, Reporter& reporter);
+
+struct AttachCommand {
+  std::string archive_path;
+  std::string path;
+};
+void RunAttach(const AttachCommand& command, Reporter& reporter);
+
 struct IdentitiesListCommand {
   SignerOptions signer;
 };
@@ -128,6 +146,24 @@ struct RequirementTestCommand {
 };
 void RunRequirementTest(const RequirementTestCommand& command,
                         Reporter& reporter);
+
+// `security find-identity`, by that name.
+struct SecurityFindIdentityCommand {
+  SignerOptions signer;
+  std::string policy;   // "codesigning"; empty: basic
+  std::string subject;  // a part of the common name
+  bool valid_only = false;
+};
+void RunSecurityFindIdentity(const SecurityFindIdentityCommand& command,
+                             Reporter& reporter);
+
+// `security cms -D`, by that name; "-" is standard input and output.
+struct SecurityDecodeCmsCommand {
+  std::string input_path;
+  std::string output_path;
+};
+void RunSecurityDecodeCms(const SecurityDecodeCmsCommand& command,
+                          Reporter& reporter);
 
 }  // namespace codeseal::client
 

@@ -49,4 +49,10 @@ ExitCode Worse(ExitCode a, ExitCode b) {
                    std::find(kMildestFirst.begin(), kMildestFirst.end(), b));
 }
 
+ExitCode AppleExitCode(ExitCode code) {
+  return code == ExitCode::kDone || code == ExitCode::kRequirementFailed
+             ? code
+             : ExitCode::kNo;
+}
+
 }  // namespace codeseal::client

@@ -22,6 +22,10 @@ ExitCode ExitCodeFor(const absl::Status& status);
 // again": trying again would not make the run succeed.
 ExitCode Worse(ExitCode a, ExitCode b);
 
+// What Apple's tools return in its place: they know 1, 2 and 3, and 2 is for
+// the shape of the command line only, which the parser judges.
+ExitCode AppleExitCode(ExitCode code);
+
 }  // namespace codeseal::client
 
 #endif  // CODESEAL_CLIENT_EXIT_CODE_H_

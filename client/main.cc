@@ -39,8 +39,9 @@ void SilenceGrpc() {
 }
 
 ExitCode PrintText(const PrintedText& printed) {
-  (printed.is_fault ? std::cerr : std::cout) << printed.text;
-  return printed.is_fault ? ExitCode::kUsage : ExitCode::kDone;
+  std::cout << printed.out << std::flush;
+  std::cerr << printed.err << std::flush;
+  return printed.exit_code;
 }
 
 void Run(const CompletionRequest& request, Reporter& reporter) {
@@ -64,6 +65,12 @@ void Run(const ShowCommand& command, Reporter& reporter) {
 void Run(const StripCommand& command, Reporter& reporter) {
   RunStrip(command, reporter);
 }
+void Run(const DetachCommand& command, Reporter& reporter) {
+  RunDetach(command, reporter);
+}
+void Run(const AttachCommand& command, Reporter& reporter) {
+  RunAttach(command, reporter);
+}
 void Run(const IdentitiesListCommand& command, Reporter& reporter) {
   RunIdentitiesList(command, reporter);
 }
@@ -80,9 +87,17 @@ void Run(const RequirementTestCommand& command, Reporter& reporter) {
   RunRequirementTest(command, reporter);
 }
 
-ExitCode Main(const std::vector<std::string>& arguments) {
+void Run(const SecurityFindIdentityCommand& command, Reporter& reporter) {
+  RunSecurityFindIdentity(command, reporter);
+}
+void Run(const SecurityDecodeCmsCommand& command, Reporter& reporter) {
+  RunSecurityDecodeCms(command, reporter);
+}
+
+ExitCode Main(const std::string& program,
+              const std::vector<std::string>& arguments) {
   const Invocation invocation =
-      ParseCommandLine(arguments, ProcessEnvironment());
+      ParseByName(program, arguments, ProcessEnvironment());
   if (const auto* printed = std::get_if<PrintedText>(&invocation.command)) {
     return PrintText(*printed);
   }
@@ -105,11 +120,13 @@ ExitCode Main(const std::vector<std::string>& arguments) {
 }  // namespace codeseal::client
 
 int main(int argc, char** argv) {
-  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0),
+                                           argv + argc);
   // How hsm/ starts a token's worker: this very program.
   if (int fd = -1; arguments.size() == 2 && arguments[0] == "token-worker" &&
                    absl::SimpleAtoi(arguments[1], &fd)) {
     return codeseal::RunTokenWorker(fd);
   }
-  return static_cast<int>(codeseal::client::Main(arguments));
+  return static_cast<int>(
+      codeseal::client::Main(argc > 0 ? argv[0] : "", arguments));
 }

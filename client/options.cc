@@ -8,6 +8,10 @@
 #include <utility>
 #include <vector>
 
+#include "client/codesign_options.h"
+#include "client/csreq_options.h"
+#include "client/security_options.h"
+
 namespace codeseal::client {
 namespace {
 
@@ -25,6 +29,8 @@ struct Parsed {
   VerifyCommand verify;
   ShowCommand show;
   StripCommand strip;
+  DetachCommand detach;
+  AttachCommand attach;
   IdentitiesListCommand list;
   IdentitiesShowCommand identity;
   RequirementCompileCommand compile;
@@ -61,10 +67,10 @@ void AddSignerOptions(CLI::App& app, SignerOptions& signer, Parsed& parsed) {
       "PEM");
   add("--token", signer.token_uri,
       "sign with a token on this machine (RFC 7512; the PIN comes from "
-      "pin-source or is asked for)",
+      "pin-source or is asked for; CODESEAL_TOKEN)",
       "URI");
-  add("--chain", signer.chain_path, "certificates that the token does not hold",
-      "PEM");
+  add("--chain", signer.chain_path,
+      "certificates that the token does not hold (CODESEAL_CHAIN)", "PEM");
   app.add_flag("--allow-imported-key", signer.imported_key_allowed,
                "accept a key that was not generated inside the token")
       ->group(group);
@@ -149,6 +155,22 @@ void AddSign(CLI::App& root, Parsed& parsed) {
                  "the slice whose hash a seal stores (default: arm64)")
       ->check(CLI::IsMember({"arm64", "x86_64"}))
       ->type_name("ARCH");
+  const auto constraint = [&](const char* name, std::string& path,
+                              const char* whose) {
+    app.add_option(
+           name, path,
+           std::string("property list with what is demanded of ") + whose)
+        ->type_name("FILE");
+  };
+  constraint("--launch-constraint-self", sign.launch_constraint_self,
+             "the code itself when it is started");
+  constraint("--launch-constraint-parent", sign.launch_constraint_parent,
+             "the process that starts it");
+  constraint("--launch-constraint-responsible",
+             sign.launch_constraint_responsible,
+             "the process that is responsible for it");
+  constraint("--library-constraint", sign.library_constraint,
+             "libraries that it loads");
   app.add_flag("-n,--dry-run", sign.dry_run,
                "compute and have it judged, but sign and write nothing");
   AddPaths(app, sign.paths);
@@ -210,6 +232,30 @@ void AddShow(CLI::App& root, Parsed& parsed) {
   AddOutputOptions(app, parsed);
 }
 
+void AddDetached(CLI::App& root, Parsed& parsed) {
+  CLI::App& detach = *root.add_subcommand(
+      "detach", "Write the signatures of code to a file of their own");
+  detach.add_option("PATH", parsed.detach.path, "signed code")
+      ->required()
+      ->type_name("");
+  detach
+      .add_option("-o,--output", parsed.detach.output_path,
+                  "where to write them")
+      ->required()
+      ->type_name("SIG");
+  AddOutputOptions(detach, parsed);
+  CLI::App& attach = *root.add_subcommand(
+      "attach", "Put detached signatures into the same code, built again");
+  attach
+      .add_option("SIG", parsed.attach.archive_path, "what detach has written")
+      ->required()
+      ->type_name("");
+  attach.add_option("PATH", parsed.attach.path, "the code")
+      ->required()
+      ->type_name("");
+  AddOutputOptions(attach, parsed);
+}
+
 void AddIdentities(CLI::App& root, Parsed& parsed) {
   CLI::App& app = *root.add_subcommand("identities", "What you may sign with");
   app.require_subcommand(1);
@@ -263,6 +309,7 @@ std::unique_ptr<CLI::App> MakeApp(Parsed& parsed) {
   CLI::App& strip = *app->add_subcommand("strip", "Remove signatures");
   AddPaths(strip, parsed.strip.paths);
   AddOutputOptions(strip, parsed);
+  AddDetached(*app, parsed);
   AddIdentities(*app, parsed);
   AddRequirement(*app, parsed);
   CLI::App& completion =
@@ -307,6 +354,8 @@ Command Choose(const std::string& name, Parsed& parsed) {
   if (name == "verify") return parsed.verify;
   if (name == "show") return parsed.show;
   if (name == "strip") return parsed.strip;
+  if (name == "detach") return parsed.detach;
+  if (name == "attach") return parsed.attach;
   if (name == "identities list") return parsed.list;
   if (name == "identities show") return parsed.identity;
   if (name == "requirement compile") return parsed.compile;
@@ -315,15 +364,35 @@ Command Choose(const std::string& name, Parsed& parsed) {
   return parsed.completion;
 }
 
+// CODESEAL_TOKEN and CODESEAL_CHAIN name a token on this machine for commands
+// that were told of neither server nor token.
+void UseEnvironment(Command& command, const Environment& environment) {
+  std::visit(
+      [&](auto& chosen) {
+        if constexpr (requires { chosen.signer; }) {
+          SignerOptions& signer = chosen.signer;
+          if (!signer.token_uri.empty() || !signer.connection.server.empty()) {
+            return;
+          }
+          signer.token_uri = environment("CODESEAL_TOKEN").value_or("");
+          if (!signer.token_uri.empty() && signer.chain_path.empty()) {
+            signer.chain_path = environment("CODESEAL_CHAIN").value_or("");
+          }
+        }
+      },
+      command);
+}
+
 PrintedText Complaint(const std::string& message, const CLI::App& app) {
   std::string command = app.get_name();
   for (const CLI::App* parent = app.get_parent(); parent != nullptr;
        parent = parent->get_parent()) {
     command = parent->get_name() + " " + command;
   }
-  return {"codeseal: cannot understand the command line\n  why    " +
+  return {"",
+          "codeseal: cannot understand the command line\n  why    " +
               Printable(message) + "\n  fix    see `" + command + " --help`\n",
-          true};
+          ExitCode::kUsage};
 }
 
 }  // namespace
@@ -344,10 +413,11 @@ Invocation ParseCommandLine(const std::vector<std::string>& arguments,
     app->parse(reversed);
   } catch (const CLI::CallForHelp&) {
     const CLI::App& inner = Innermost(*app, invocation.name);
-    invocation.command = PrintedText{inner.help(), false};
+    invocation.command = PrintedText{inner.help(), "", ExitCode::kDone};
     return invocation;
   } catch (const CLI::CallForVersion& version) {
-    invocation.command = PrintedText{std::string(version.what()) + "\n", false};
+    invocation.command =
+        PrintedText{std::string(version.what()) + "\n", "", ExitCode::kDone};
     return invocation;
   } catch (const CLI::ParseError& fault) {
     const CLI::App& inner = Innermost(*app, invocation.name);
@@ -365,6 +435,21 @@ Invocation ParseCommandLine(const std::vector<std::string>& arguments,
     parsed.sign.identity = environment("CODESEAL_IDENTITY").value_or("");
   }
   invocation.command = Choose(invocation.name, parsed);
+  UseEnvironment(invocation.command, environment);
+  return invocation;
+}
+
+Invocation ParseByName(std::string_view program,
+                       const std::vector<std::string>& arguments,
+                       const Environment& environment) {
+  const std::string name(program.substr(program.rfind('/') + 1));
+  Invocation (*parse)(const std::vector<std::string>&) = nullptr;
+  if (name == "codesign") parse = ParseCodesign;
+  if (name == "csreq") parse = ParseCsreq;
+  if (name == "security") parse = ParseSecurity;
+  if (parse == nullptr) return ParseCommandLine(arguments, environment);
+  Invocation invocation = parse(arguments);
+  UseEnvironment(invocation.command, environment);
   return invocation;
 }
 

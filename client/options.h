@@ -5,6 +5,7 @@
 #define CODESEAL_CLIENT_OPTIONS_H_
 
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -18,17 +19,20 @@ struct CompletionRequest {
   std::string shell;  // "bash", "zsh" or "fish"
 };
 
-// Nothing to run: help, the version or a complaint, and where it goes.
+// Nothing to run: help, the version, a remark or a complaint.
 struct PrintedText {
-  std::string text;
-  bool is_fault = false;  // stderr and exit code 2; else stdout and 0
+  std::string out;
+  std::string err;
+  ExitCode exit_code = ExitCode::kDone;
 };
 
 using Command =
     std::variant<PrintedText, CompletionRequest, SignCommand, VerifyCommand,
-                 ShowCommand, StripCommand, IdentitiesListCommand,
-                 IdentitiesShowCommand, RequirementCompileCommand,
-                 RequirementDumpCommand, RequirementTestCommand>;
+                 ShowCommand, StripCommand, DetachCommand, AttachCommand,
+                 IdentitiesListCommand, IdentitiesShowCommand,
+                 RequirementCompileCommand, RequirementDumpCommand,
+                 RequirementTestCommand, SecurityFindIdentityCommand,
+                 SecurityDecodeCmsCommand>;
 
 struct Invocation {
   std::string name;  // "sign", "identities show"
@@ -36,9 +40,17 @@ struct Invocation {
   Command command;
 };
 
-// Never fails: a wrong command line becomes PrintedText.
+// The command line of codeseal itself. Never fails: a wrong one becomes
+// PrintedText.
 Invocation ParseCommandLine(const std::vector<std::string>& arguments,
                             const Environment& environment);
+
+// The same for whatever name the program was invoked by: codesign, csreq and
+// security have the command lines of Apple's tools, any other name that of
+// codeseal. `program` may be a path.
+Invocation ParseByName(std::string_view program,
+                       const std::vector<std::string>& arguments,
+                       const Environment& environment);
 
 // The commands and options themselves, for shell completion.
 CommandTree DescribeCommandLine();

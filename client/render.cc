@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/apple_words.h"
 #include "client/fix_hints.h"
 #include "codesign/base/error.h"
 
@@ -112,7 +113,11 @@ Reporter::~Reporter() { ClearProgress(); }
 void Reporter::Say(int verbosity, std::string_view line) {
   if (options_.json || options_.verbosity < verbosity) return;
   ClearProgress();
-  out_ << Printable(line) << "\n" << std::flush;
+  (is_apple() ? err_ : out_) << Printable(line) << "\n" << std::flush;
+}
+
+void Reporter::SayMore(int verbosity, std::string_view line) {
+  if (!is_apple()) Say(verbosity, line);
 }
 
 void Reporter::Complain(std::string_view line) {
@@ -134,7 +139,9 @@ void Reporter::Succeed(nlohmann::json result) {
 void Reporter::Fail(std::string_view action, std::string_view object,
                     const absl::Status& status, nlohmann::json result) {
   ClearProgress();
-  err_ << RenderError(action, object, status) << std::flush;
+  err_ << (is_apple() ? RenderAppleError(object, status)
+                      : RenderError(action, object, status))
+       << std::flush;
   if (!object.empty() && !result.contains("path") && !result.contains("name")) {
     result["path"] = std::string(object);
   }
@@ -145,6 +152,7 @@ void Reporter::FailAll(std::string_view action,
                        const std::vector<std::string>& paths,
                        const absl::Status& status) {
   if (paths.size() == 1) return Fail(action, paths[0], status);
+  if (is_apple()) return Fail(action, paths.empty() ? "" : paths[0], status);
   ClearProgress();
   err_ << RenderError(action, absl::StrCat("any of ", paths.size(), " files"),
                       status)
@@ -155,7 +163,12 @@ void Reporter::FailAll(std::string_view action,
 void Reporter::Judge(const absl::Status& status, nlohmann::json result) {
   result["ok"] = status.ok();
   if (!status.ok()) result["error"] = ErrorJson(status);
-  exit_code_ = Worse(exit_code_, ExitCodeFor(status));
+  const ExitCode code = ExitCodeFor(status);
+  if (!is_apple()) {
+    exit_code_ = Worse(exit_code_, code);
+  } else if (exit_code_ == ExitCode::kDone) {
+    exit_code_ = AppleExitCode(code);
+  }
   results_.push_back(std::move(result));
 }
 

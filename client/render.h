@@ -21,7 +21,15 @@
 
 namespace codeseal::client {
 
+enum class OutputStyle {
+  kCodeseal,
+  // Invoked by the name of one of Apple's tools: their words, on standard
+  // error, and their exit codes.
+  kApple,
+};
+
 struct OutputOptions {
+  OutputStyle style = OutputStyle::kCodeseal;
   bool json = false;
   int verbosity = 0;  // number of -v minus number of -q
 };
@@ -58,6 +66,9 @@ class Reporter {
   // with --json.
   void Say(int verbosity, std::string_view line);
 
+  // The same for a line that Apple's tools do not print.
+  void SayMore(int verbosity, std::string_view line);
+
   // The same on stderr, and with --json too: a fault's own words.
   void Complain(std::string_view line);
 
@@ -83,12 +94,16 @@ class Reporter {
   // What is going on, overwritten by the next call. Only on a terminal, and
   // not with -q.
   void Progress(std::string_view what);
-  bool shows_progress() const { return terminal_ && options_.verbosity >= 0; }
+  bool shows_progress() const {
+    return terminal_ && options_.verbosity >= 0 && !is_apple();
+  }
 
-  // Writes the JSON document when asked for. The worst code of all faults.
+  // Writes the JSON document when asked for. The worst code of all faults; in
+  // Apple's style the first, as 1, 2 or 3.
   ExitCode Finish();
 
   const OutputOptions& options() const { return options_; }
+  bool is_apple() const { return options_.style == OutputStyle::kApple; }
 
  private:
   void ClearProgress();

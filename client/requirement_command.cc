@@ -43,7 +43,9 @@ void RunRequirementCompile(const RequirementCompileCommand& command,
   std::string text;
   if (status.ok()) {
     text = WithoutLineEnd(*DumpRequirementBlob(*blob));
-    if (!command.output_path.empty()) {
+    if (command.output_path == "-") {
+      reporter.Raw(AsText(*blob));
+    } else if (!command.output_path.empty()) {
       status = WriteWholeFile(command.output_path, *blob);
     }
   }

@@ -139,7 +139,9 @@ absl::Status ExtractSignatures(
 
 void Print(const CodeDescription& description, const SliceDescription& slice,
            Reporter& reporter) {
-  const int verbosity = std::max(1, reporter.options().verbosity);
+  const int verbosity = reporter.is_apple()
+                            ? reporter.options().verbosity
+                            : std::max(1, reporter.options().verbosity);
   std::string text = FormatDescription(description, slice, verbosity);
   if (text.ends_with('\n')) text.pop_back();
   for (const std::string& line :
@@ -170,7 +172,8 @@ absl::Status ShowPath(const std::string& path, const ShowCommand& command,
   }
   // Who asks for one thing gets that alone, fit for a pipe.
   const bool describe =
-      command.requirements_path.empty() && command.entitlements_path.empty();
+      reporter.is_apple() ||
+      (command.requirements_path.empty() && command.entitlements_path.empty());
   for (const SliceDescription* slice : slices) {
     if (describe) {
       if (slices.size() > 1) {

@@ -15,6 +15,7 @@
 #include "absl/time/clock.h"
 #include "client/code_file.h"
 #include "client/commands.h"
+#include "client/find_identity.h"
 #include "client/open_signer.h"
 #include "client/sign_options.h"
 #include "client/sign_settings.h"
@@ -136,7 +137,7 @@ nlohmann::json ReportItem(const CodeToSign& item,
         slice, signatures == nullptr ? nullptr : &(*signatures)[i]);
     const std::string& name =
         slice.architecture.empty() ? item.format : slice.architecture;
-    reporter.Say(
+    reporter.SayMore(
         1, "  " + name + " cdhash=" + described["cdhash"].get<std::string>());
     result["slices"].push_back(std::move(described));
   }
@@ -204,7 +205,8 @@ absl::StatusOr<Setup> Prepare(const SignCommand& command) {
   if (command.identity == "-") return setup;
   ASSIGN_OR_RETURN(setup.signer,
                    OpenSigner(command.signer, timestamp, command.dry_run));
-  ASSIGN_OR_RETURN(setup.identity, setup.signer->GetIdentity(command.identity));
+  ASSIGN_OR_RETURN(setup.identity,
+                   FindIdentity(*setup.signer, command.identity));
   if (!setup.identity.unavailable_because.empty()) {
     return WithSubject(MakeError(absl::StatusCode::kUnavailable,
                                  v1::STAGE_TOKEN, v1::REASON_TOKEN_DOWN,

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -19,6 +20,7 @@
 #include "codesign/base/error.h"
 #include "codesign/cms/certificate.h"
 #include "codesign/code_directory.h"
+#include "codesign/launch_constraint.h"
 #include "codesign/requirement/compiler.h"
 #include "codesign/requirement/requirement.h"
 #include "codesign/super_blob.h"
@@ -128,6 +130,37 @@ absl::StatusOr<Bytes> LoadCertificate(const std::string& path) {
   return ToBytes(certificates.front().der());
 }
 
+// The constraints that the command names, by the slot that seals them.
+absl::StatusOr<std::map<uint32_t, Bytes>> ReadConstraints(
+    const SignCommand& command) {
+  std::map<uint32_t, Bytes> constraints;
+  for (const auto& [slot, path] :
+       {std::pair(uint32_t{kLaunchConstraintSelfSlot},
+                  command.launch_constraint_self),
+        std::pair(uint32_t{kLaunchConstraintParentSlot},
+                  command.launch_constraint_parent),
+        std::pair(uint32_t{kLaunchConstraintResponsibleSlot},
+                  command.launch_constraint_responsible),
+        std::pair(uint32_t{kLibraryConstraintSlot},
+                  command.library_constraint)}) {
+    if (path.empty()) continue;
+    ASSIGN_OR_RETURN(const Bytes plist, ReadSmallFile(path));
+    absl::StatusOr<Bytes> blob = BuildLaunchConstraint(plist);
+    if (!blob.ok()) {
+      // The key is part of what is wrong, the file is where.
+      const ErrorDetail detail =
+          GetErrorDetail(blob.status()).value_or(ErrorDetail());
+      return WithRule(
+          BadOption(path,
+                    (detail.subject().empty() ? "" : detail.subject() + ": ") +
+                        std::string(Message(blob.status()))),
+          detail.rule());
+    }
+    constraints[slot] = *std::move(blob);
+  }
+  return constraints;
+}
+
 uint32_t Magic(ByteView blob) {
   return blob.size() < kBlobHeaderSize ? 0 : BigEndianReader(blob).U32();
 }
@@ -169,6 +202,7 @@ absl::StatusOr<SigningOptions> ReadSigningOptions(const SignCommand& command) {
         options.requirements,
         ReadRequirementSet(command.requirement, command.identifier));
   }
+  ASSIGN_OR_RETURN(options.constraints, ReadConstraints(command));
   if (!command.preserve_metadata.empty()) {
     ASSIGN_OR_RETURN(const std::vector<uint32_t> bits,
                      ReadWords("--preserve-metadata", command.preserve_metadata,
@@ -207,14 +241,14 @@ absl::StatusOr<Bytes> ReadRequirementBlob(const std::string& argument,
     text = argument.substr(1);
   } else {
     std::error_code error;
-    if (!std::filesystem::exists(argument, error)) {
+    if (argument != "-" && !std::filesystem::exists(argument, error)) {
       return WithSubject(
           MakeError(absl::StatusCode::kNotFound, v1::STAGE_USAGE,
                     v1::REASON_FILE_NOT_FOUND,
                     "there is no such file; requirement text begins with ="),
           argument);
     }
-    ASSIGN_OR_RETURN(Bytes content, ReadSmallFile(argument));
+    ASSIGN_OR_RETURN(Bytes content, ReadInput(argument));
     const uint32_t magic = Magic(content);
     if (magic == kRequirementSetMagic || magic == kRequirementMagic) {
       RETURN_IF_ERROR(

@@ -27,7 +27,8 @@ absl::StatusOr<SigningOptions> ReadSigningOptions(const SignCommand& command);
 absl::StatusOr<v1::TimestampMode> ReadTimestampMode(const std::string& text);
 
 // A compiled requirement (fade0c00) or set (fade0c01) from "=TEXT", or from the
-// file of that name, which holds text or is compiled already.
+// file of that name, which holds text or is compiled already; "-" is standard
+// input.
 // "$self.identifier" in text stands for `identifier`.
 absl::StatusOr<Bytes> ReadRequirementBlob(const std::string& argument,
                                           const std::string& identifier);

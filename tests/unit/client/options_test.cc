@@ -144,9 +144,10 @@ TEST_P(WrongCommandLineTest, IsExplained) {
   const Invocation invocation = Parse(GetParam());
   const auto* printed = std::get_if<PrintedText>(&invocation.command);
   ASSERT_NE(printed, nullptr);
-  EXPECT_TRUE(printed->is_fault);
-  EXPECT_NE(printed->text.find("  why    "), std::string::npos);
-  EXPECT_NE(printed->text.find("  fix    see `codeseal"), std::string::npos);
+  EXPECT_EQ(printed->exit_code, ExitCode::kUsage);
+  EXPECT_EQ(printed->out, "");
+  EXPECT_NE(printed->err.find("  why    "), std::string::npos);
+  EXPECT_NE(printed->err.find("  fix    see `codeseal"), std::string::npos);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -161,6 +162,25 @@ INSTANTIATE_TEST_SUITE_P(
         std::vector<std::string>{"sign", "--signature-size", "-1", "tool"},
         std::vector<std::string>{"identities", "list", "--timeout", "0"}));
 
+TEST(OptionsTest, TokenComesFromTheEnvironmentUnlessOneIsNamed) {
+  const Environment environment =
+      [](const std::string& name) -> std::optional<std::string> {
+    if (name == "CODESEAL_TOKEN") return "pkcs11:token=t";
+    if (name == "CODESEAL_CHAIN") return "chain.pem";
+    return std::nullopt;
+  };
+  const auto signer = [&](const std::vector<std::string>& words) {
+    return std::get<SignCommand>(ParseCommandLine(words, environment).command)
+        .signer;
+  };
+  EXPECT_EQ(signer({"sign", "a"}).token_uri, "pkcs11:token=t");
+  EXPECT_EQ(signer({"sign", "a"}).chain_path, "chain.pem");
+  EXPECT_EQ(signer({"sign", "--chain", "b.pem", "a"}).chain_path, "b.pem");
+  EXPECT_EQ(signer({"sign", "--server", "s:1", "a"}).token_uri, "");
+  EXPECT_EQ(signer({"sign", "--token", "pkcs11:", "a"}).token_uri, "pkcs11:");
+  EXPECT_EQ(signer({"sign", "--token", "pkcs11:", "a"}).chain_path, "");
+}
+
 TEST(OptionsTest, HelpAndVersionAreNoFaults) {
   for (const std::vector<std::string>& words :
        {std::vector<std::string>{"--help"},
@@ -169,12 +189,13 @@ TEST(OptionsTest, HelpAndVersionAreNoFaults) {
     const Invocation invocation = Parse(words);
     const auto* printed = std::get_if<PrintedText>(&invocation.command);
     ASSERT_NE(printed, nullptr);
-    EXPECT_FALSE(printed->is_fault);
+    EXPECT_EQ(printed->exit_code, ExitCode::kDone);
+    EXPECT_EQ(printed->err, "");
   }
   EXPECT_TRUE(std::get<PrintedText>(Parse({"--version"}).command)
-                  .text.starts_with("codeseal 0."));
+                  .out.starts_with("codeseal 0."));
   EXPECT_NE(std::get<PrintedText>(Parse({"sign", "--help"}).command)
-                .text.find("--preserve-metadata"),
+                .out.find("--preserve-metadata"),
             std::string::npos);
 }
 

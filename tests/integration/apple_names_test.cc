@@ -1,0 +1,300 @@
+// codeseal invoked as codesign, csreq and security: scripts that were written
+// for a Mac see Apple's words, streams and exit codes. Behind it a real server.
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "codesign/cms/certificate.h"
+#include "gtest/gtest.h"
+#include "tests/integration/client_fixture.h"
+#include "tests/support/server_process.h"
+
+namespace codeseal::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+constexpr char kEntitlements[] =
+    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+    "<!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" "
+    "\"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n"
+    "<plist version=\"1.0\">\n<dict>\n"
+    "\t<key>com.apple.security.cs.allow-jit</key>\n\t<true/>\n"
+    "</dict>\n</plist>\n";
+
+class AppleNamesTest : public ClientTest {
+ protected:
+  AppleNamesTest() : server_(world_.WriteConfig(world_.Config())) {
+    const std::string& address = server_.address();
+    environment_["CODESEAL_SERVER"] =
+        "localhost" + address.substr(address.rfind(':'));
+    environment_["CODESEAL_CA"] = world_.tls_ca();
+    environment_["CODESEAL_CERT"] = world_.client().certificate;
+    environment_["CODESEAL_KEY"] = world_.client().key;
+    environment_["CODESEAL_TOKEN"] = "";
+    // Apple's names come first, as in a build that was made for a Mac.
+    environment_["PATH"] =
+        std::string(CODESEAL_APPLE_NAMES) + ":" + std::getenv("PATH");
+    tool_ = Write("tool", UnsignedUniversal());
+  }
+
+  SubprocessResult As(const std::string& name,
+                      std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(),
+                     std::string(CODESEAL_APPLE_NAMES) + "/" + name);
+    return RunProgram(arguments, environment_);
+  }
+  SubprocessResult Codesign(std::vector<std::string> arguments) const {
+    return As("codesign", std::move(arguments));
+  }
+  void Sign() const {
+    const SubprocessResult sign = Codesign({"-s", "ec", tool_});
+    ASSERT_EQ(sign.exit_code, 0) << sign.err;
+  }
+  // The first certificate of an identity of the server.
+  Certificate Leaf(const std::string& identity) const {
+    return Certificate::ParsePem(
+               Codeseal({"identities", "show", identity, "--pem"}).out)
+        ->front();
+  }
+
+  ServerWorld world_;
+  ServerProcess server_;
+  std::string tool_;
+};
+
+TEST_F(AppleNamesTest, SignsSilentlyAndSaysMoreWithV) {
+  const std::string entitlements = folder_.Write("E.plist", kEntitlements);
+  const SubprocessResult sign =
+      Codesign({"-s", "ec", "-f", "--options", "runtime", "--entitlements",
+                entitlements, "--timestamp=none", tool_});
+  EXPECT_EQ(sign.exit_code, 0) << sign.err;
+  EXPECT_EQ(sign.out + sign.err, "");
+  const SubprocessResult again =
+      Codesign({"-f", "-v", "-i", "com.x", "--sign=ec", tool_});
+  EXPECT_EQ(again.exit_code, 0);
+  EXPECT_EQ(again.out, "");
+  EXPECT_EQ(again.err,
+            tool_ + ": replacing existing signature\n" + tool_ +
+                ": signed Mach-O universal (x86_64 arm64) [com.x]\n");
+}
+
+TEST_F(AppleNamesTest, IdentityByCertificate) {
+  const Certificate leaf = Leaf("ec");
+  const std::string sha1 = HexEncode(leaf.Sha1());
+  for (const std::string& name :
+       {sha1, absl::AsciiStrToUpper(sha1), leaf.CommonName()}) {
+    const SubprocessResult sign = Codesign({"-f", "-s", name, tool_});
+    EXPECT_EQ(sign.exit_code, 0) << sign.err;
+    EXPECT_THAT(Codesign({"-dvv", tool_}).err,
+                HasSubstr("Authority=" + leaf.CommonName() + "\n"));
+  }
+  const SubprocessResult unknown = Codesign({"-f", "-s", "nobody", tool_});
+  EXPECT_EQ(unknown.exit_code, 1);
+  EXPECT_THAT(unknown.err, StartsWith("nobody: no identity found\n"));
+}
+
+TEST_F(AppleNamesTest, RefusalsToSign) {
+  Sign();
+  const SubprocessResult again = Codesign({"-s", "ec", tool_});
+  EXPECT_EQ(again.exit_code, 1);
+  EXPECT_THAT(again.err, StartsWith(tool_ + ": is already signed\n"));
+  const std::string gone = folder_.Path("gone");
+  const SubprocessResult missing = Codesign({"-s", "ec", gone});
+  EXPECT_EQ(missing.exit_code, 1);
+  EXPECT_THAT(missing.err, StartsWith(gone + ": No such file or directory\n"));
+  EXPECT_EQ(missing.out, "");
+  const SubprocessResult usage = Codesign({"-s", "ec"});
+  EXPECT_EQ(usage.exit_code, 2);
+  EXPECT_THAT(usage.err, StartsWith("Usage: codesign -s identity"));
+}
+
+TEST_F(AppleNamesTest, ServerThatIsGoneIsAFailure) {
+  environment_["CODESEAL_SERVER"] = "localhost:1";
+  const SubprocessResult sign = Codesign({"-s", "ec", tool_});
+  EXPECT_EQ(sign.exit_code, 1);
+  EXPECT_THAT(sign.err, AllOf(StartsWith(tool_ + ": "), HasSubstr("  fix ")));
+}
+
+TEST_F(AppleNamesTest, Verify) {
+  Sign();
+  const SubprocessResult silent = Codesign({"-v", tool_});
+  EXPECT_EQ(silent.exit_code, 0);
+  EXPECT_EQ(silent.out + silent.err, "");
+  const SubprocessResult told = Codesign({"-vv", "--strict", tool_});
+  EXPECT_EQ(told.exit_code, 0);
+  EXPECT_EQ(told.out, "");
+  EXPECT_EQ(told.err, tool_ + ": valid on disk\n" + tool_ +
+                          ": satisfies its Designated Requirement\n");
+  const SubprocessResult satisfied =
+      Codesign({"--verify", "--verbose", "-R=identifier tool", tool_});
+  EXPECT_EQ(satisfied.exit_code, 0);
+  EXPECT_THAT(satisfied.err,
+              HasSubstr(tool_ + ": explicit requirement satisfied\n"));
+  const SubprocessResult other =
+      Codesign({"--verify", "-R=anchor apple", tool_});
+  EXPECT_EQ(other.exit_code, 3);
+  EXPECT_THAT(other.err,
+              StartsWith("test-requirement: code failed to satisfy specified "
+                         "code requirement(s)\n"));
+}
+
+TEST_F(AppleNamesTest, VerifyOfChangedAndUnsignedCode) {
+  const SubprocessResult none = Codesign({"--verify", tool_});
+  EXPECT_EQ(none.exit_code, 1);
+  EXPECT_THAT(none.err,
+              StartsWith(tool_ + ": code object is not signed at all\n"
+                                 "In architecture: x86_64\n"));
+  Sign();
+  Bytes changed = Read("tool");
+  changed[0x4000 + 8000] ^= 1;
+  Write("tool", changed);
+  const SubprocessResult bad = Codesign({"--verify", tool_});
+  EXPECT_EQ(bad.exit_code, 1);
+  EXPECT_EQ(bad.out, "");
+  EXPECT_THAT(
+      bad.err,
+      StartsWith(tool_ + ": invalid signature (code or signature have been "
+                         "modified)\nIn architecture: x86_64\n"));
+}
+
+TEST_F(AppleNamesTest, DisplayGoesToStandardError) {
+  EXPECT_EQ(Codesign({"-d", tool_}).exit_code, 1);
+  EXPECT_THAT(Codesign({"-d", tool_}).err,
+              StartsWith(tool_ + ": code object is not signed at all\n"));
+  const std::string entitlements = folder_.Write("E.plist", kEntitlements);
+  ASSERT_EQ(
+      Codesign({"-s", "ec", "--entitlements", entitlements, tool_}).exit_code,
+      0);
+  const SubprocessResult brief = Codesign({"-d", tool_});
+  EXPECT_EQ(brief.out, "");
+  EXPECT_EQ(brief.err, "Executable=" + tool_ + "\n");
+  EXPECT_THAT(Codesign({"-dvvv", tool_}).err,
+              AllOf(StartsWith("Executable=" + tool_ + "\nIdentifier=tool\n"),
+                    HasSubstr("\nCDHash="), HasSubstr("\nAuthority=")));
+
+  const SubprocessResult requirements = Codesign({"-d", "-r-", tool_});
+  EXPECT_THAT(requirements.out,
+              StartsWith("designated => identifier tool and certificate "));
+  EXPECT_THAT(requirements.err, HasSubstr("Executable="));
+  const SubprocessResult xml =
+      Codesign({"--display", "--entitlements", ":-", tool_});
+  EXPECT_THAT(xml.out, AllOf(StartsWith("<?xml"),
+                             HasSubstr("com.apple.security.cs.allow-jit")));
+  EXPECT_THAT(Codesign({"-d", "--entitlements", "-", tool_}).out,
+              StartsWith("[Dict]\n"));
+}
+
+TEST_F(AppleNamesTest, RemovesSignatures) {
+  Sign();
+  const SubprocessResult removed = Codesign({"--remove-signature", tool_});
+  EXPECT_EQ(removed.exit_code, 0) << removed.err;
+  EXPECT_EQ(removed.out + removed.err, "");
+  EXPECT_THAT(Codesign({"-v", tool_}).err,
+              StartsWith(tool_ + ": code object is not signed at all\n"));
+  const SubprocessResult again = Codesign({"--remove-signature", tool_});
+  EXPECT_EQ(again.exit_code, 1);
+  EXPECT_THAT(again.err,
+              StartsWith(tool_ + ": code object is not signed at all\n"));
+}
+
+TEST_F(AppleNamesTest, SecurityListsIdentitiesAsBuildToolsReadThem) {
+  const SubprocessResult valid =
+      As("security", {"find-identity", "-v", "-p", "codesigning"});
+  EXPECT_EQ(valid.exit_code, 0) << valid.err;
+  EXPECT_THAT(valid.out, MatchesRegex("  1\\) [0-9A-F]{40} \"[^\"]+\"\n"
+                                      "  2\\) [0-9A-F]{40} \"[^\"]+\"\n"
+                                      "     2 valid identities found\n"));
+  const Certificate leaf = Leaf("ec");
+  EXPECT_THAT(valid.out,
+              HasSubstr(absl::AsciiStrToUpper(HexEncode(leaf.Sha1())) + " \"" +
+                        leaf.CommonName() + "\"\n"));
+  EXPECT_THAT(As("security", {"find-identity", "-p", "codesigning"}).out,
+              AllOf(StartsWith("\nPolicy: Code Signing\n"
+                               "  Matching identities\n  1) "),
+                    HasSubstr("     2 identities found\n\n"
+                              "  Valid identities only\n  1) ")));
+  EXPECT_EQ(As("security", {"find-identity", "-v", "-p", "ssl-server"}).out,
+            "     0 valid identities found\n");
+}
+
+TEST_F(AppleNamesTest, SecurityOpensProfiles) {
+  const std::string key = folder_.Path("key.pem");
+  const std::string certificate = folder_.Path("certificate.pem");
+  const std::string content = folder_.Write("content", kEntitlements);
+  const std::string profile = folder_.Path("test.provisionprofile");
+  ASSERT_EQ(RunProgram({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                        "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=x",
+                        "-keyout", key, "-out", certificate})
+                .exit_code,
+            0);
+  ASSERT_EQ(RunProgram({"openssl", "cms", "-sign", "-binary", "-nodetach",
+                        "-signer", certificate, "-inkey", key, "-outform",
+                        "DER", "-in", content, "-out", profile})
+                .exit_code,
+            0);
+  const SubprocessResult printed = As("security", {"cms", "-D", "-i", profile});
+  EXPECT_EQ(printed.exit_code, 0) << printed.err;
+  EXPECT_EQ(printed.out, kEntitlements);
+
+  // The content is not printed when the signature does not fit it.
+  std::string changed = folder_.Read("test.provisionprofile");
+  changed.replace(changed.find("allow-jit"), 9, "allow-all");
+  folder_.Write("test.provisionprofile", changed);
+  const SubprocessResult refused = As("security", {"cms", "-D", "-i", profile});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_EQ(refused.out, "");
+  EXPECT_THAT(refused.err, HasSubstr("signature"));
+  EXPECT_EQ(As("security", {"cms", "-D", "-i", content}).exit_code, 1);
+}
+
+TEST_F(AppleNamesTest, Csreq) {
+  const std::string binary = folder_.Path("req.bin");
+  ASSERT_EQ(As("csreq", {"-r=anchor  apple", "-b", binary}).exit_code, 0);
+  EXPECT_EQ(HexEncode(Read("req.bin")), "fade0c00000000100000000100000003");
+  EXPECT_EQ(As("csreq", {"-r", binary, "-t"}).out, "anchor apple\n");
+  const SubprocessResult wrong = As("csreq", {"-r=anchor apple and", "-t"});
+  EXPECT_EQ(wrong.exit_code, 1);
+  EXPECT_THAT(wrong.err, HasSubstr("line 1, column 17"));
+  EXPECT_EQ(As("csreq", {"-t"}).exit_code, 2);
+}
+
+// What CI recipes for a Mac do around signing, word for word.
+TEST_F(AppleNamesTest, ScriptForAMacRunsUnmodified) {
+  folder_.Write("E.plist", kEntitlements);
+  const std::string script = folder_.Write(
+      "sign.sh",
+      "set -euo pipefail\n"
+      "cd \"$(dirname \"$0\")\"\n"
+      "security create-keychain -p pw build.keychain\n"
+      "security default-keychain -s build.keychain\n"
+      "security unlock-keychain -p pw build.keychain\n"
+      "security set-keychain-settings -lut 21600 build.keychain\n"
+      "security import cert.p12 -k build.keychain -P pw -T "
+      "/usr/bin/codesign\n"
+      "security set-key-partition-list -S apple-tool:,apple:,codesign: -s "
+      "-k pw build.keychain\n"
+      "security list-keychains -d user -s build.keychain "
+      "$(security list-keychains -d user | sed s/\\\"//g)\n"
+      "ID=$(security find-identity -v -p codesigning | grep ' 2) ' | awk "
+      "'{print $2}')\n"
+      "codesign -s \"$ID\" -f --options runtime --entitlements E.plist "
+      "--timestamp=none tool\n"
+      "codesign --verify --deep --strict --verbose=2 tool\n"
+      "codesign -d --entitlements :- tool | grep -q allow-jit\n"
+      "security delete-keychain build.keychain\n");
+  const SubprocessResult run = RunProgram({"bash", script}, environment_);
+  EXPECT_EQ(run.exit_code, 0) << run.out << run.err;
+  EXPECT_THAT(run.err, HasSubstr("tool: valid on disk\n"));
+}
+
+}  // namespace
+}  // namespace codeseal::testing
