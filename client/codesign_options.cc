@@ -162,9 +162,6 @@ struct Options {
   bool display_xml = false;
   std::optional<std::string> certificates_prefix;
   bool deep = false;
-  bool no_strict = false;
-  bool ignore_resources = false;
-  std::vector<std::string> strict;
   std::string bundle_version;
   SignCommand sign;
   VerifyCommand verify;
@@ -201,6 +198,16 @@ PrintedText Refused(std::string_view option) {
 // What getopt(3) left unread after the option that it just refused.
 std::string OptionAt(const std::vector<char*>& argv) {
   return argv[static_cast<size_t>(std::max(1, optind - 1))];
+}
+
+// Words may be cut short.
+constexpr std::array<std::string_view, 4> kStrictWords = {
+    "all", "none", "sideband", "symlinks"};
+bool IsStrictWord(std::string_view value) {
+  return !value.empty() &&
+         std::ranges::any_of(kStrictWords, [&](std::string_view word) {
+           return word.starts_with(value);
+         });
 }
 
 // Fills `options`; a complaint when it can't.
@@ -295,7 +302,7 @@ std::optional<PrintedText> Read(std::vector<char*>& argv, Options& options,
         options.sign.force_library_entitlements = true;
         break;
       case kIgnoreResources:
-        options.ignore_resources = true;
+        options.verify.ignore_resources = true;
         break;
       case kLaunchConstraintParent:
         options.sign.launch_constraint_parent = value;
@@ -310,7 +317,7 @@ std::optional<PrintedText> Read(std::vector<char*>& argv, Options& options,
         options.sign.library_constraint = value;
         break;
       case kNoStrict:
-        options.no_strict = true;
+        options.verify.no_strict = true;
         break;
       case kPrefix:
         options.sign.identifier_prefix = value;
@@ -338,7 +345,12 @@ std::optional<PrintedText> Read(std::vector<char*>& argv, Options& options,
         }
         break;
       case kStrict:
-        options.strict.push_back(optarg == nullptr ? "all" : value);
+        // Alone it asks for what is the default.
+        if (optarg == nullptr) break;
+        if (!IsStrictWord(value)) {
+          return UsageFault("invalid strict option - " + value);
+        }
+        options.verify.strict.push_back(value);
         break;
       case kTeamIdentifier:
         return Fault(
@@ -380,6 +392,7 @@ ShowCommand Display(Options& options) {
   show.architecture = options.architecture;
   show.requirements_path = options.requirements;
   show.xml = options.display_xml;
+  show.bundle_version = options.bundle_version;
   show.certificates_prefix = options.certificates_prefix.value_or("");
   // ":FILE" is the old way to ask for XML.
   if (options.entitlements.starts_with(':')) {
@@ -437,6 +450,8 @@ Invocation ParseCodesign(const std::vector<std::string>& arguments) {
       }
       // "valid on disk" is told from the second v on.
       --invocation.output.verbosity;
+      options.verify.deep = options.deep;
+      options.verify.bundle_version = options.bundle_version;
       options.verify.paths = std::move(paths);
       invocation.command = std::move(options.verify);
       break;

@@ -215,8 +215,13 @@ void ListProblems(const VerificationReport& report, Reporter& reporter) {
   for (const ResourceProblem& problem : report.resources->problems) {
     const ErrorDetail detail =
         GetErrorDetail(problem.status).value_or(ErrorDetail());
-    reporter.Complain("file " + std::string(ChangeName(problem.change)) + ": " +
-                      detail.subject());
+    const std::string line = "file " + std::string(ChangeName(problem.change)) +
+                             ": " + detail.subject();
+    if (!reporter.is_apple()) {
+      reporter.Complain(line);
+    } else if (reporter.options().verbosity >= 0) {
+      reporter.Raw(Printable(line) + "\n");  // Apple's place for it
+    }
   }
 }
 
@@ -280,7 +285,11 @@ absl::Status Pronounce(const std::string& path,
     return status;
   }
   reporter.Say(0, path + ": valid on disk");
-  const absl::Status designated = report.DesignatedRequirement();
+  // Apple's tool looks at it only when it has something to say.
+  const absl::Status designated =
+      reporter.is_apple() && reporter.options().verbosity < 0
+          ? absl::OkStatus()
+          : report.DesignatedRequirement();
   if (designated.ok()) {
     reporter.Say(0, path + ": satisfies its Designated Requirement");
   } else {
@@ -303,7 +312,9 @@ absl::Status Pronounce(const std::string& path,
 // The progress of codesign -vv.
 void TellNested(const VerificationReport& report, Reporter& reporter) {
   for (const NestedReport& nested : report.nested) {
-    if (reporter.options().verbosity < 2) return;
+    // Apple counts the v that asks for verification.
+    const int from = reporter.is_apple() ? 1 : 2;
+    if (reporter.options().verbosity < from) return;
     reporter.Complain("--prepared:" + nested.report.path);
     TellNested(nested.report, reporter);
     if (nested.status.ok() && nested.report.Validity().ok() &&

@@ -115,6 +115,17 @@ TEST(CodesignOptionsTest, VerifyCountsItsOwnV) {
             "=anchor apple");
   EXPECT_TRUE(
       As<VerifyCommand>({"-v", "--check-expiration", "a"}).check_expiration);
+  const auto strict =
+      As<VerifyCommand>({"-v", "--deep", "--strict", "--strict=sym",
+                         "--bundle-version", "B", "--ignore-resources", "a"});
+  EXPECT_TRUE(strict.deep);
+  EXPECT_FALSE(strict.no_strict);
+  EXPECT_THAT(strict.strict, ElementsAre("sym"));
+  EXPECT_EQ(strict.bundle_version, "B");
+  EXPECT_TRUE(strict.ignore_resources);
+  EXPECT_TRUE(As<VerifyCommand>({"-v", "--no-strict", "a"}).no_strict);
+  EXPECT_THAT(As<PrintedText>({"-v", "--strict=x", "a"}).err,
+              StartsWith("codesign: invalid strict option - x\n"));
 }
 
 TEST(CodesignOptionsTest, Display) {
