@@ -21,7 +21,8 @@ constexpr char kUsage[] =
     "path|[+]pid ... # verify\n"
     "       codesign -d [options] path ... # display contents\n"
     "       codesign -h pid ... # display hosting paths\n"
-    "       codesign --remove-signature path ... # remove signatures\n";
+    "       codesign --remove-signature path ... # remove signatures\n"
+    "       codesign --validate-constraint path ... # check constraints\n";
 
 constexpr char kShortOptions[] = ":a:dD:fhi:no:P:r:R:s:v";
 
@@ -44,6 +45,7 @@ enum LongOption : int {
   kLaunchConstraintResponsible,
   kLaunchConstraintSelf,
   kLibraryConstraint,
+  kNoLegacySigning,
   kNoStrict,
   kPrefix,
   kPreserveMetadata,
@@ -95,6 +97,7 @@ constexpr option kLongOptions[] = {
     {"launch-constraint-self", required_argument, nullptr,
      kLaunchConstraintSelf},
     {"library-constraint", required_argument, nullptr, kLibraryConstraint},
+    {"no-legacy-signing", no_argument, nullptr, kNoLegacySigning},
     {"no-strict", no_argument, nullptr, kNoStrict},
     {"options", required_argument, nullptr, 'o'},
     {"pagesize", required_argument, nullptr, 'P'},
@@ -316,6 +319,9 @@ std::optional<PrintedText> Read(std::vector<char*>& argv, Options& options,
       case kLibraryConstraint:
         options.sign.library_constraint = value;
         break;
+      case kNoLegacySigning:
+        options.sign.legacy_signing = false;
+        break;
       case kNoStrict:
         options.verify.no_strict = true;
         break;
@@ -434,6 +440,9 @@ Invocation ParseCodesign(const std::vector<std::string>& arguments) {
   switch (options.operation) {
     case Operation::kSign:
       invocation.name = "sign";
+      options.sign.deep = options.deep;
+      options.sign.strict = !options.verify.no_strict;
+      options.sign.bundle_version = options.bundle_version;
       options.sign.requirement = options.requirements;
       options.sign.entitlements_path = options.entitlements;
       options.sign.paths = std::move(paths);
@@ -473,8 +482,8 @@ Invocation ParseCodesign(const std::vector<std::string>& arguments) {
           ExitCode::kNo);
       break;
     case Operation::kCheck:
-      invocation.command =
-          Fault("--validate-constraint is not offered yet", ExitCode::kNo);
+      invocation.name = "constraint";
+      invocation.command = CheckConstraintCommand{std::move(paths)};
       break;
     case Operation::kNone:
       break;

@@ -112,6 +112,13 @@ struct AttachCommand {
 };
 void RunAttach(const AttachCommand& command, Reporter& reporter);
 
+// Launch and library constraints before anything is signed with them.
+struct CheckConstraintCommand {
+  std::vector<std::string> paths;  // property lists
+};
+void RunCheckConstraint(const CheckConstraintCommand& command,
+                        Reporter& reporter);
+
 struct IdentitiesListCommand {
   SignerOptions signer;
 };

@@ -71,6 +71,9 @@ void Run(const DetachCommand& command, Reporter& reporter) {
 void Run(const AttachCommand& command, Reporter& reporter) {
   RunAttach(command, reporter);
 }
+void Run(const CheckConstraintCommand& command, Reporter& reporter) {
+  RunCheckConstraint(command, reporter);
+}
 void Run(const IdentitiesListCommand& command, Reporter& reporter) {
   RunIdentitiesList(command, reporter);
 }

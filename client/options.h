@@ -29,10 +29,10 @@ struct PrintedText {
 using Command =
     std::variant<PrintedText, CompletionRequest, SignCommand, VerifyCommand,
                  ShowCommand, StripCommand, DetachCommand, AttachCommand,
-                 IdentitiesListCommand, IdentitiesShowCommand,
-                 RequirementCompileCommand, RequirementDumpCommand,
-                 RequirementTestCommand, SecurityFindIdentityCommand,
-                 SecurityDecodeCmsCommand>;
+                 CheckConstraintCommand, IdentitiesListCommand,
+                 IdentitiesShowCommand, RequirementCompileCommand,
+                 RequirementDumpCommand, RequirementTestCommand,
+                 SecurityFindIdentityCommand, SecurityDecodeCmsCommand>;
 
 struct Invocation {
   std::string name;  // "sign", "identities show"

@@ -38,7 +38,7 @@ std::string Printable(std::string_view text) {
   result.reserve(text.size());
   for (const char c : text) {
     const auto byte = static_cast<uint8_t>(c);
-    if (byte < 0x20 || byte == 0x7f) {
+    if ((byte < 0x20 && c != '\t') || byte == 0x7f) {
       result += "\\x";
       result += kHex[byte >> 4];
       result += kHex[byte & 15];

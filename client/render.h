@@ -35,7 +35,7 @@ struct OutputOptions {
 };
 
 // Text that came from a file, a certificate or a server, made safe for a
-// terminal: control characters become \xNN.
+// terminal: control characters but tabs become \xNN.
 std::string Printable(std::string_view text);
 
 // "2026-01-31T12:00:00Z".

@@ -84,6 +84,10 @@ nlohmann::json DescribeSlice(const SliceDescription& slice) {
   if (slice.entitlements.has_value()) {
     json["entitlements"] = ToJson(PlistValue{*slice.entitlements});
   }
+  for (const auto& [slot, facts] : slice.constraints) {
+    json["constraints"][std::string(ConstraintName(slot))] =
+        ToJson(PlistValue{facts});
+  }
   return json;
 }
 
@@ -147,6 +151,13 @@ void Print(const CodeDescription& description, const SliceDescription& slice,
   for (const std::string& line :
        std::vector<std::string>(absl::StrSplit(text, '\n'))) {
     reporter.Say(0, line);
+  }
+  for (const auto& [slot, facts] : slice.constraints) {
+    reporter.SayMore(0, std::string(ConstraintName(slot)) + " Constraints:");
+    for (const std::string& line : std::vector<std::string>(
+             absl::StrSplit(FormatEntitlements(facts), '\n'))) {
+      if (!line.empty()) reporter.SayMore(0, "\t" + line);
+    }
   }
 }
 

@@ -14,6 +14,7 @@
 #include "codesign/cms/trust.h"
 #include "codesign/embedded_signature.h"
 #include "codesign/entitlements.h"
+#include "codesign/launch_constraint.h"
 #include "codesign/requirement/default_designated.h"
 #include "codesign/requirement/requirement.h"
 
@@ -72,6 +73,13 @@ void DescribeBlobs(const EmbeddedSignature& signature,
       signature.best().SealsSpecialSlot(kInfoPlistSlot)) {
     const absl::StatusOr<PlistDict> info = ParsePlistDict(*info_plist);
     if (info.ok()) out.info_plist_entry_count = info->size();
+  }
+  for (uint32_t slot = kLaunchConstraintSelfSlot;
+       slot <= kLibraryConstraintSlot; ++slot) {
+    if (const auto blob = signature.Find(slot)) {
+      out.constraints[slot] =
+          ParseLaunchConstraint(*blob).value_or(PlistDict());
+    }
   }
   if (const auto blob = signature.Find(kEntitlementsSlot)) {
     out.entitlements_xml = ToBytes(blob->subspan(kBlobHeaderSize));
@@ -315,6 +323,19 @@ CodeDescription Describe(const StoredCode& code) {
   return description;
 }
 
+std::string_view ConstraintName(uint32_t slot) {
+  switch (slot) {
+    case kLaunchConstraintSelfSlot:
+      return "Self Launch";
+    case kLaunchConstraintParentSlot:
+      return "Parent Launch";
+    case kLaunchConstraintResponsibleSlot:
+      return "Responsible Launch";
+    default:
+      return "Library Load";
+  }
+}
+
 std::string FormatDescription(const CodeDescription& description,
                               const SliceDescription& slice, int verbosity) {
   Lines lines(verbosity);
@@ -357,6 +378,10 @@ std::string FormatDescription(const CodeDescription& description,
     lines.Add(4, "Page size=none");
   } else {
     lines.Add(4, "Page size=%d", slice.page_size);
+  }
+  if (!slice.constraints.empty()) lines.Add(4, "Launch Constraints:");
+  for (const auto& [slot, facts] : slice.constraints) {
+    lines.Add(4, "\tHas %s Constraints", std::string(ConstraintName(slot)));
   }
   AddSlots(lines, 5, -int64_t{slice.special_slot_count}, slice.special_slots,
            digest_size);

@@ -9,8 +9,10 @@
 #define CODESEAL_CODESIGN_VERIFY_DESCRIPTION_H_
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -84,6 +86,9 @@ struct SliceDescription {
   std::string requirements;
   std::optional<Bytes> entitlements_xml;  // payload of slot 5
   std::optional<PlistDict> entitlements;  // DER if there is, else the XML
+  // Facts of launch and library constraints by slot (8 to 11); empty for one
+  // that cannot be read.
+  std::map<uint32_t, PlistDict> constraints;
 };
 
 // What CodeResources says; nothing when it cannot be read.
@@ -103,6 +108,9 @@ struct CodeDescription {
 
 // Reads every slice. Digests are shown as stored; nothing is compared.
 CodeDescription Describe(const StoredCode& code);
+
+// "Self Launch", "Library Load": what the constraint in a slot (8 to 11) is.
+std::string_view ConstraintName(uint32_t slot);
 
 // The lines of `codesign -d` with `verbosity` times -v, for one slice of
 // `description` whose status is OK. Times are UTC.

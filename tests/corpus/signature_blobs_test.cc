@@ -9,6 +9,7 @@
 
 #include "codesign/base/mapped_file.h"
 #include "codesign/cms/apple_cms.h"
+#include "codesign/cms/signed_message.h"
 #include "codesign/embedded_signature.h"
 #include "codesign/entitlements.h"
 #include "codesign/requirement/compiler.h"
@@ -217,6 +218,59 @@ TEST_P(SignatureBlobsTest, Entitlements) {
     EXPECT_EQ(HexEncode(*BuildEntitlementsDer(*entitlements)),
               HexEncode(*der_blob));
   });
+}
+
+// Bundles without a Mach-O of their own keep the set in a file.
+class DetachedRequirementsTest : public ::testing::TestWithParam<CorpusItem> {};
+
+TEST_P(DetachedRequirementsTest, PrintAsRecorded) {
+  const CorpusItem& item = GetParam();
+  CODESEAL_NEED_CORPUS_ITEM(item);
+  absl::StatusOr<MappedFile> file =
+      MappedFile::Open(item.path + "/Contents/_CodeSignature/CodeRequirements");
+  if (!file.ok()) {
+    file = MappedFile::Open(item.path + "/_CodeSignature/CodeRequirements");
+  }
+  ASSERT_THAT(file, IsOk());
+  const auto set = ParseRequirementSet(file->bytes());
+  ASSERT_THAT(set, IsOk());
+  EXPECT_TRUE(Equal(BuildRequirementSet(*set), file->bytes()));
+  std::vector<std::string> texts;
+  for (const auto& [type, requirement] : *set) {
+    const auto expression = ParseRequirement(requirement);
+    ASSERT_THAT(expression, IsOk());
+    texts.push_back(DumpRequirement(*expression));
+  }
+  EXPECT_EQ(texts, item.detached_signature->requirements);
+}
+
+std::vector<CorpusItem> DetachedCorpus() {
+  std::vector<CorpusItem> items = Corpus();
+  std::erase_if(items, [](const CorpusItem& item) {
+    return !item.detached_signature.has_value();
+  });
+  return items;
+}
+
+INSTANTIATE_TEST_SUITE_P(Corpus, DetachedRequirementsTest,
+                         ::testing::ValuesIn(DetachedCorpus()), CorpusTestName);
+
+TEST(ProfileTest, OpensAndHoldsItsSignatureAgainstIt) {
+  const CorpusItem& item = FindCorpusItem("D45");
+  CODESEAL_NEED_CORPUS_ITEM(item);
+  const auto file = MappedFile::Open(item.path);
+  ASSERT_THAT(file, IsOk());
+  const auto message = OpenSignedMessage(file->bytes());
+  ASSERT_THAT(message, IsOk());
+  EXPECT_THAT(ToString(message->content),
+              ::testing::AllOf(::testing::StartsWith("<?xml"),
+                               ::testing::HasSubstr("TeamIdentifier")));
+  EXPECT_FALSE(message->certificates.empty());
+
+  std::string changed = ToString(file->bytes());
+  changed[changed.find("TeamIdentifier")] = 'X';
+  EXPECT_THAT(OpenSignedMessage(AsBytes(changed)),
+              HasReason(v1::REASON_CMS_SIGNATURE_INVALID));
 }
 
 std::vector<CorpusItem> SignedCorpus() {

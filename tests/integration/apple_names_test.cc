@@ -10,8 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "codesign/cms/certificate.h"
 #include "gtest/gtest.h"
-#include "tests/integration/client_fixture.h"
-#include "tests/support/server_process.h"
+#include "tests/integration/apple_names_fixture.h"
 
 namespace codeseal::testing {
 namespace {
@@ -21,55 +20,6 @@ using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 using ::testing::Not;
 using ::testing::StartsWith;
-
-constexpr char kEntitlements[] =
-    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-    "<!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" "
-    "\"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n"
-    "<plist version=\"1.0\">\n<dict>\n"
-    "\t<key>com.apple.security.cs.allow-jit</key>\n\t<true/>\n"
-    "</dict>\n</plist>\n";
-
-class AppleNamesTest : public ClientTest {
- protected:
-  AppleNamesTest() : server_(world_.WriteConfig(world_.Config())) {
-    const std::string& address = server_.address();
-    environment_["CODESEAL_SERVER"] =
-        "localhost" + address.substr(address.rfind(':'));
-    environment_["CODESEAL_CA"] = world_.tls_ca();
-    environment_["CODESEAL_CERT"] = world_.client().certificate;
-    environment_["CODESEAL_KEY"] = world_.client().key;
-    environment_["CODESEAL_TOKEN"] = "";
-    // Apple's names come first, as in a build that was made for a Mac.
-    environment_["PATH"] =
-        std::string(CODESEAL_APPLE_NAMES) + ":" + std::getenv("PATH");
-    tool_ = Write("tool", UnsignedUniversal());
-  }
-
-  SubprocessResult As(const std::string& name,
-                      std::vector<std::string> arguments) const {
-    arguments.insert(arguments.begin(),
-                     std::string(CODESEAL_APPLE_NAMES) + "/" + name);
-    return RunProgram(arguments, environment_);
-  }
-  SubprocessResult Codesign(std::vector<std::string> arguments) const {
-    return As("codesign", std::move(arguments));
-  }
-  void Sign() const {
-    const SubprocessResult sign = Codesign({"-s", "ec", tool_});
-    ASSERT_EQ(sign.exit_code, 0) << sign.err;
-  }
-  // The first certificate of an identity of the server.
-  Certificate Leaf(const std::string& identity) const {
-    return Certificate::ParsePem(
-               Codeseal({"identities", "show", identity, "--pem"}).out)
-        ->front();
-  }
-
-  ServerWorld world_;
-  ServerProcess server_;
-  std::string tool_;
-};
 
 TEST_F(AppleNamesTest, SignsSilentlyAndSaysMoreWithV) {
   const std::string entitlements = folder_.Write("E.plist", kEntitlements);

@@ -25,6 +25,13 @@ codeseal_test(apple_names_test
   DEPS codeseal::mach_o_builder codeseal_subprocess codeseal_server_process
        codeseal::test_pki
   LABELS integration)
+codeseal_test(build_tools_test
+  SRCS build_tools_test.cc
+  DEPS codeseal::mach_o_builder codeseal_subprocess codeseal_server_process
+       codeseal::test_pki
+  LABELS integration)
+target_compile_definitions(build_tools_test PRIVATE
+  CODESEAL_ELECTRON_FOLDER="${CMAKE_CURRENT_SOURCE_DIR}/electron")
 codeseal_test(own_authority_test
   SRCS own_authority_test.cc
   DEPS codeseal::mach_o_builder codeseal_subprocess codeseal_server_process
@@ -60,7 +67,7 @@ target_link_libraries(codeseal_kill_at PRIVATE ${CMAKE_DL_LIBS})
 foreach(test client_local_test client_token_test client_server_test
         client_kill_test client_kill_stress own_authority_test
         client_bundle_test bad_bundle_test bundle_kill_test bundle_kill_stress
-        apple_names_test)
+        apple_names_test build_tools_test)
   target_compile_definitions(${test} PRIVATE ${client_test_definitions}
     CODESEAL_APPLE_NAMES="${CMAKE_BINARY_DIR}/apple"
     CODESEAL_KILL_AT_LIBRARY="$<TARGET_FILE:codeseal_kill_at>"

@@ -43,6 +43,8 @@ TEST(CodesignOptionsTest, SigningAsScriptsDoIt) {
   EXPECT_EQ(sign.flags, "runtime");
   EXPECT_EQ(sign.entitlements_path, "E.plist");
   EXPECT_EQ(sign.timestamp, "none");
+  EXPECT_TRUE(sign.deep);
+  EXPECT_TRUE(sign.strict);
   EXPECT_THAT(sign.paths, ElementsAre("App.app"));
 }
 
@@ -150,6 +152,11 @@ TEST(CodesignOptionsTest, Display) {
 TEST(CodesignOptionsTest, RemoveSignature) {
   EXPECT_THAT(As<StripCommand>({"--remove-signature", "a", "b"}).paths,
               ElementsAre("a", "b"));
+}
+
+TEST(CodesignOptionsTest, ValidateConstraint) {
+  EXPECT_THAT(As<CheckConstraintCommand>({"--validate-constraint", "a"}).paths,
+              ElementsAre("a"));
 }
 
 TEST(CodesignOptionsTest, UsageOnStandardErrorAndTwo) {
