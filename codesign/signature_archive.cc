@@ -145,7 +145,7 @@ struct ArchivedFile {
 bool IsPlainPath(const std::string& path) {
   const fs::path parsed(path);
   return parsed.is_relative() && path.find('\0') == std::string::npos &&
-         parsed.lexically_normal() == parsed &&
+         parsed.lexically_normal().native() == path &&
          std::ranges::none_of(parsed, [](const fs::path& part) {
            return part.empty() || part == "." || part == "..";
          });

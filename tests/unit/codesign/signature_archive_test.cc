@@ -152,6 +152,13 @@ TEST_F(SignatureArchiveTest, EverythingInAFolder) {
 
   // One changed library, and the app stays as it is.
   fill("C.app");
+  std::string other_seal = *archive;
+  constexpr char kSeal[] = "c2VhbA==";  // "seal"
+  ASSERT_THAT(other_seal, HasSubstr(kSeal));
+  other_seal.replace(other_seal.find(kSeal), sizeof kSeal - 1, "c2VhbQ==");
+  const absl::Status refused = Attach(other_seal, folder_.Path("C.app"));
+  EXPECT_THAT(refused, HasReason(v1::REASON_BAD_DETACHED_SIGNATURE));
+  EXPECT_EQ(GetErrorDetail(refused)->rule(), "SA-7");
   Write("C.app/Contents/Frameworks/libx.dylib", Tool(3));
   EXPECT_THAT(Attach(*archive, folder_.Path("C.app")),
               HasReason(v1::REASON_CODE_MODIFIED));
@@ -201,6 +208,9 @@ TEST_F(SignatureArchiveTest, HostileArchives) {
                          "<key>content</key>\n<data>AA==</data>\n"
                          "<key>ignored</key>")),
             "SA-5");
+  std::string negative = *DetachSignatures(signed_path);
+  const size_t size = negative.find("<integer>", negative.find(">size<"));
+  EXPECT_EQ(rule(negative.insert(size + sizeof "<integer>" - 1, "-")), "SA-4");
   EXPECT_EQ(folder_.Read("code"), AsText(Tool()));
 }
 
