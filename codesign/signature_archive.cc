@@ -48,11 +48,14 @@ bool IsInSignatureFolder(const fs::path& relative) {
   return relative.parent_path().filename() == kSignatureFolder;
 }
 
-ByteView WithoutZeros(ByteView bytes) {
-  while (!bytes.empty() && bytes.back() == 0) {
-    bytes = bytes.first(bytes.size() - 1);
+// Up to the last byte that is not zero, but the whole SuperBlob: CMS may end in
+// zeros.
+ByteView WithoutPadding(ByteView stored, const EmbeddedSignature& signature) {
+  const size_t least = signature.super_blob().raw().size();
+  while (stored.size() > least && stored.back() == 0) {
+    stored = stored.first(stored.size() - 1);
   }
-  return bytes;
+  return stored;
 }
 
 bool LooksLikeMachO(ByteView bytes) {
@@ -85,12 +88,14 @@ absl::StatusOr<std::optional<PlistDict>> DescribeMachO(
   PlistArray slices;
   for (size_t i = 0; i < code->slice_count(); ++i) {
     const ByteView stored = code->StoredSignature(i);
-    absl::Status status = EmbeddedSignature::Parse(stored).status();
-    if (!status.ok()) return WithSubject(status, SliceSubject(*code, i));
+    const auto signature = EmbeddedSignature::Parse(stored);
+    if (!signature.ok()) {
+      return WithSubject(signature.status(), SliceSubject(*code, i));
+    }
     PlistDict slice;
     slice["architecture"].value = ArchitectureName(*code, i);
     slice["size"].value = static_cast<int64_t>(stored.size());
-    slice["signature"].value = ToBytes(WithoutZeros(stored));
+    slice["signature"].value = ToBytes(WithoutPadding(stored, *signature));
     slices.push_back({std::move(slice)});
   }
   PlistDict entry = DescribeFile(relative, code->file().bytes());

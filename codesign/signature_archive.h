@@ -15,7 +15,7 @@
 //     slices     array, for a Mach-O, in the file's order:
 //       architecture  "arm64"
 //       size          bytes of the signature's place in the slice
-//       signature     data: what is there, without the zeros at its end
+//       signature     data: what is there, without padding at its end
 //     content    data, for a file of a _CodeSignature folder: all of it
 //
 // Rules SA-*.

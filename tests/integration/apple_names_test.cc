@@ -143,6 +143,32 @@ TEST_F(AppleNamesTest, DisplayGoesToStandardError) {
               StartsWith("[Dict]\n"));
 }
 
+TEST_F(AppleNamesTest, ConstraintsAreSignedAndShown) {
+  const std::string constraint =
+      folder_.Write("parent.plist",
+                    "<plist version=\"1.0\"><dict><key>team-identifier</key>"
+                    "<string>AB12CD34EF</string></dict></plist>");
+  const std::string wrong = folder_.Write(
+      "wrong.plist",
+      "<plist version=\"1.0\"><dict><key>$nor</key><dict/></dict></plist>");
+  EXPECT_EQ(Codesign({"--validate-constraint", constraint}).exit_code, 0);
+  const SubprocessResult refused =
+      Codesign({"-s", "ec", "--launch-constraint-parent", wrong, tool_});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.err, AllOf(HasSubstr("wrong.plist"), HasSubstr("$nor")));
+
+  const SubprocessResult sign =
+      Codesign({"-s", "ec", "--launch-constraint-parent", constraint, tool_});
+  ASSERT_EQ(sign.exit_code, 0) << sign.err;
+  EXPECT_EQ(Codesign({"-v", tool_}).exit_code, 0);
+  EXPECT_THAT(
+      Codesign({"-dvvvv", tool_}).err,
+      HasSubstr("Launch Constraints:\n\tHas Parent Launch Constraints\n"));
+  EXPECT_THAT(Codeseal({"show", tool_}).out,
+              AllOf(HasSubstr("Parent Launch Constraints:\n\t[Dict]\n"),
+                    HasSubstr("AB12CD34EF")));
+}
+
 TEST_F(AppleNamesTest, RemovesSignatures) {
   Sign();
   const SubprocessResult removed = Codesign({"--remove-signature", tool_});

@@ -111,6 +111,37 @@ TEST_F(BuildToolsTest, ShellScriptForAMac) {
   ExpectSigned();
 }
 
+// Whoever builds the same app gets the same signed app out of the signatures
+// alone.
+TEST_F(BuildToolsTest, DetachedSignaturesMakeTheSameApp) {
+  const std::string again = folder_.Path("Again.app");
+  fs::copy(App(), again,
+           fs::copy_options::recursive | fs::copy_options::copy_symlinks);
+  const SubprocessResult sign =
+      Codesign({"-s", "rsa", "--deep", "-o", "runtime", "--entitlements",
+                entitlements_, App()});
+  ASSERT_EQ(sign.exit_code, 0) << sign.err;
+  const std::string signatures = folder_.Path("Demo.sig");
+  const SubprocessResult detach = Codeseal({"detach", App(), "-o", signatures});
+  ASSERT_EQ(detach.exit_code, 0) << detach.err;
+
+  fs::copy(again, folder_.Path("Other.app"),
+           fs::copy_options::recursive | fs::copy_options::copy_symlinks);
+  const SubprocessResult attach = Codeseal({"attach", signatures, again});
+  EXPECT_EQ(attach.exit_code, 0) << attach.err;
+  const SubprocessResult diff =
+      RunProgram({"diff", "-r", "--no-dereference", App(), again});
+  EXPECT_EQ(diff.exit_code, 0) << diff.out << diff.err;
+
+  const std::string other = folder_.Path("Other.app");
+  AddCode("Other.app/Contents/Frameworks/libffmpeg.dylib", 9);
+  const SubprocessResult refused = Codeseal({"attach", signatures, other});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.err,
+              Explains("libffmpeg.dylib", "not the code that was signed", ""));
+  EXPECT_FALSE(fs::exists(other + "/Contents/_CodeSignature"));
+}
+
 class ElectronTest : public BuildToolsTest,
                      public ::testing::WithParamInterface<const char*> {
  protected:
