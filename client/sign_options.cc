@@ -13,7 +13,6 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "client/code_file.h"
 #include "codesign/base/endian.h"
@@ -165,6 +164,60 @@ uint32_t Magic(ByteView blob) {
   return blob.size() < kBlobHeaderSize ? 0 : BigEndianReader(blob).U32();
 }
 
+// What an option or a file gave: text, or what was compiled already.
+struct RequirementSource {
+  std::string argument;
+  std::string text;
+  Bytes blob;  // empty for text
+
+  bool NamesSelf() const {
+    return text.find(kSelfIdentifier) != std::string::npos;
+  }
+
+  absl::StatusOr<Bytes> Compile(const std::string& identifier) const {
+    if (!blob.empty()) return blob;
+    if (NamesSelf() && identifier.empty()) {
+      return BadOption("-r", "$self.identifier needs an identifier: give -i");
+    }
+    absl::StatusOr<Bytes> compiled = CompileRequirementBlob(
+        SubstituteSelf(text, identifier), LoadCertificate);
+    if (!compiled.ok()) return WithSubject(compiled.status(), argument);
+    return compiled;
+  }
+
+  absl::StatusOr<Bytes> CompileSet(const std::string& identifier) const {
+    ASSIGN_OR_RETURN(Bytes compiled, Compile(identifier));
+    if (Magic(compiled) == kRequirementSetMagic) return compiled;
+    return BuildRequirementSet({{kDesignatedRequirement, std::move(compiled)}});
+  }
+};
+
+absl::StatusOr<RequirementSource> LoadRequirement(const std::string& argument) {
+  RequirementSource source;
+  source.argument = argument;
+  if (argument.starts_with("=")) {
+    source.text = argument.substr(1);
+    return source;
+  }
+  std::error_code error;
+  if (argument != "-" && !std::filesystem::exists(argument, error)) {
+    return WithSubject(
+        MakeError(absl::StatusCode::kNotFound, v1::STAGE_USAGE,
+                  v1::REASON_FILE_NOT_FOUND,
+                  "there is no such file; requirement text begins with ="),
+        argument);
+  }
+  ASSIGN_OR_RETURN(Bytes content, ReadInput(argument));
+  const uint32_t magic = Magic(content);
+  if (magic != kRequirementSetMagic && magic != kRequirementMagic) {
+    source.text = ToString(content);
+    return source;
+  }
+  RETURN_IF_ERROR(WithSubject(DumpRequirementBlob(content).status(), argument));
+  source.blob = std::move(content);
+  return source;
+}
+
 }  // namespace
 
 absl::StatusOr<SigningOptions> ReadSigningOptions(const SignCommand& command) {
@@ -198,9 +251,7 @@ absl::StatusOr<SigningOptions> ReadSigningOptions(const SignCommand& command) {
                      ReadSmallFile(command.entitlements_path));
   }
   if (!command.requirement.empty()) {
-    ASSIGN_OR_RETURN(
-        options.requirements,
-        ReadRequirementSet(command.requirement, command.identifier));
+    RETURN_IF_ERROR(SetRequirements(command.requirement, options));
   }
   ASSIGN_OR_RETURN(options.constraints, ReadConstraints(command));
   if (!command.preserve_metadata.empty()) {
@@ -236,43 +287,31 @@ absl::StatusOr<v1::TimestampMode> ReadTimestampMode(const std::string& text) {
 
 absl::StatusOr<Bytes> ReadRequirementBlob(const std::string& argument,
                                           const std::string& identifier) {
-  std::string text;
-  if (argument.starts_with("=")) {
-    text = argument.substr(1);
-  } else {
-    std::error_code error;
-    if (argument != "-" && !std::filesystem::exists(argument, error)) {
-      return WithSubject(
-          MakeError(absl::StatusCode::kNotFound, v1::STAGE_USAGE,
-                    v1::REASON_FILE_NOT_FOUND,
-                    "there is no such file; requirement text begins with ="),
-          argument);
-    }
-    ASSIGN_OR_RETURN(Bytes content, ReadInput(argument));
-    const uint32_t magic = Magic(content);
-    if (magic == kRequirementSetMagic || magic == kRequirementMagic) {
-      RETURN_IF_ERROR(
-          WithSubject(DumpRequirementBlob(content).status(), argument));
-      return content;
-    }
-    text = ToString(content);
-  }
-  if (text.find(kSelfIdentifier) != std::string::npos) {
-    if (identifier.empty()) {
-      return BadOption("-r", "$self.identifier needs an identifier: give -i");
-    }
-    text = absl::StrReplaceAll(text, {{kSelfIdentifier, identifier}});
-  }
-  absl::StatusOr<Bytes> blob = CompileRequirementBlob(text, LoadCertificate);
-  if (!blob.ok()) return WithSubject(blob.status(), argument);
-  return blob;
+  ASSIGN_OR_RETURN(const RequirementSource source, LoadRequirement(argument));
+  return source.Compile(identifier);
 }
 
 absl::StatusOr<Bytes> ReadRequirementSet(const std::string& argument,
                                          const std::string& identifier) {
-  ASSIGN_OR_RETURN(Bytes blob, ReadRequirementBlob(argument, identifier));
-  if (Magic(blob) == kRequirementSetMagic) return blob;
-  return BuildRequirementSet({{kDesignatedRequirement, std::move(blob)}});
+  ASSIGN_OR_RETURN(const RequirementSource source, LoadRequirement(argument));
+  return source.CompileSet(identifier);
+}
+
+absl::Status SetRequirements(const std::string& argument,
+                             SigningOptions& options) {
+  ASSIGN_OR_RETURN(const RequirementSource source, LoadRequirement(argument));
+  // What is wrong with the text is said before any code is read.
+  ASSIGN_OR_RETURN(Bytes set, source.CompileSet("identifier"));
+  options.requirements.reset();
+  options.requirements_for = nullptr;
+  if (source.NamesSelf()) {
+    options.requirements_for = [source](const std::string& identifier) {
+      return source.CompileSet(identifier);
+    };
+  } else {
+    options.requirements = std::move(set);
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Bytes> ReadRequirement(const std::string& argument) {

@@ -37,6 +37,11 @@ absl::StatusOr<Bytes> ReadRequirementBlob(const std::string& argument,
 absl::StatusOr<Bytes> ReadRequirementSet(const std::string& argument,
                                          const std::string& identifier);
 
+// The set for `options`: now, or, when the text has $self.identifier, once the
+// identifier of what is signed is known.
+absl::Status SetRequirements(const std::string& argument,
+                             SigningOptions& options);
+
 // The same, but it must be a single requirement, as -R wants it.
 absl::StatusOr<Bytes> ReadRequirement(const std::string& argument);
 

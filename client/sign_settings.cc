@@ -142,9 +142,7 @@ absl::Status SignSettings::Apply(const std::string& path,
     if (entry.requirements.has_value()) requirements = entry.requirements;
   }
   if (requirements.has_value()) {
-    ASSIGN_OR_RETURN(
-        options.requirements,
-        ReadRequirementSet(*requirements, options.identifier.value_or("")));
+    RETURN_IF_ERROR(SetRequirements(*requirements, options));
   }
   return absl::OkStatus();
 }

@@ -8,11 +8,13 @@
 #define CODESEAL_CODESIGN_SIGNING_OPTIONS_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "codesign/base/bytes.h"
 #include "codesign/base/digest.h"
 #include "codesign/macho/architecture.h"
@@ -54,6 +56,10 @@ struct SigningOptions {
   // A requirement set blob (fade0c01). The default designated requirement is
   // added when it has none.
   std::optional<Bytes> requirements;
+  // The same for requirements that name the code's own identifier, which is
+  // known only when it has been chosen.
+  std::function<absl::StatusOr<Bytes>(const std::string& identifier)>
+      requirements_for;
   std::vector<DigestKind> digests;    // empty: by the minimum OS version
   std::optional<uint32_t> page_size;  // bytes, a power of two; 0 for one page
   std::optional<uint32_t> runtime_version;  // 0x00XXYYZZ

@@ -274,6 +274,10 @@ class Chooser {
     RequirementSet own;
     if (options_.requirements.has_value()) {
       ASSIGN_OR_RETURN(own, ParseRequirementSet(*options_.requirements));
+    } else if (options_.requirements_for) {
+      ASSIGN_OR_RETURN(const Bytes blob,
+                       options_.requirements_for(choices.identifier));
+      ASSIGN_OR_RETURN(own, ParseRequirementSet(blob));
     } else if (const EmbeddedSignature* old =
                    Preserved(kPreserveRequirements)) {
       if (const auto blob = old->Find(kRequirementsSlot)) {

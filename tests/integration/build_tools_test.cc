@@ -111,6 +111,25 @@ TEST_F(BuildToolsTest, ShellScriptForAMac) {
   ExpectSigned();
 }
 
+// $self.identifier is each item's own.
+TEST_F(BuildToolsTest, RequirementThatNamesItsOwnCode) {
+  const SubprocessResult sign =
+      Codesign({"-s", "rsa", "--deep",
+                "-r=designated => identifier "
+                "\"$self.identifier\" and anchor trusted",
+                App()});
+  ASSERT_EQ(sign.exit_code, 0) << sign.err;
+  EXPECT_EQ(Codesign({"-d", "-r-", App()}).out,
+            "designated => identifier \"com.example.demo\" and anchor "
+            "trusted\n");
+  EXPECT_EQ(Codesign({"-d", "-r-",
+                      App() + "/Contents/Frameworks/Demo "
+                              "Helper.app"})
+                .out,
+            "designated => identifier \"com.example.helper\" and anchor "
+            "trusted\n");
+}
+
 // Whoever builds the same app gets the same signed app out of the signatures
 // alone.
 TEST_F(BuildToolsTest, DetachedSignaturesMakeTheSameApp) {

@@ -163,6 +163,22 @@ TEST_F(RequirementArgumentTest, SelfIdentifierIsFilledIn) {
   EXPECT_THAT(ReadRequirementSet(text, ""), HasReason(v1::REASON_BAD_OPTION));
 }
 
+TEST_F(RequirementArgumentTest, SelfIdentifierWaitsForTheIdentifier) {
+  SigningOptions options;
+  ASSERT_THAT(SetRequirements("=identifier \"$self.identifier\"", options),
+              IsOk());
+  EXPECT_FALSE(options.requirements.has_value());
+  ASSERT_TRUE(options.requirements_for);
+  EXPECT_EQ(*DumpRequirementBlob(*options.requirements_for("com.x")),
+            "designated => identifier \"com.x\"\n");
+  // Wrong text is not kept for later, and a plain one takes its place.
+  EXPECT_THAT(SetRequirements("=identifier $self.identifier and", options),
+              HasReason(v1::REASON_REQUIREMENT_SYNTAX));
+  ASSERT_THAT(SetRequirements("=anchor apple", options), IsOk());
+  EXPECT_TRUE(options.requirements.has_value());
+  EXPECT_FALSE(options.requirements_for);
+}
+
 TEST_F(RequirementArgumentTest, CertificateFileBecomesItsSha1) {
   const auto root = codeseal::testing::MakeRoot({});
   const std::string pem = WriteFile("root.pem", AsBytes(root.pem()));
