@@ -118,16 +118,13 @@ std::string RenderAppleError(std::string_view object,
     why.erase(0, words.size());
     if (why.starts_with(": ")) why.erase(0, 2);
   }
-  if (!why.empty()) {
-    if (!place.path.empty() && why.find(place.path) == std::string::npos) {
-      why = place.path + ": " + why;
-    }
-    if (!detail.rule().empty() &&
-        why.find(detail.rule()) == std::string::npos) {
-      why += " (rule " + detail.rule() + ")";
-    }
-    text += "  why    " + Printable(why) + "\n";
+  if (!place.path.empty() && why.find(place.path) == std::string::npos) {
+    why = why.empty() ? "in " + place.path : place.path + ": " + why;
   }
+  if (!detail.rule().empty() && why.find(detail.rule()) == std::string::npos) {
+    why += (why.empty() ? "(rule " : " (rule ") + detail.rule() + ")";
+  }
+  if (!why.empty()) text += "  why    " + Printable(why) + "\n";
   text += "  fix    " + std::string(FixHint(detail.reason())) + "\n";
   if (!detail.request_id().empty()) {
     text += "  id     " + Printable(detail.request_id()) +
