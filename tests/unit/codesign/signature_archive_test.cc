@@ -1,7 +1,9 @@
 #include "codesign/signature_archive.h"
 
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "codesign/base/mapped_file.h"
 #include "codesign/signing_plan.h"
@@ -36,12 +38,13 @@ Bytes Tool(uint8_t uuid = 0xab) {
 
 class SignatureArchiveTest : public ::testing::Test {
  protected:
-  static void Sign(const std::string& path, uint32_t reserved_size = 18000) {
+  static void Sign(const std::string& path,
+                   std::optional<Bytes> entitlements = std::nullopt) {
     auto file = MappedFile::Open(path);
     ASSERT_THAT(file, IsOk());
     SigningOptions options;
     options.force = true;
-    options.reserved_cms_size = reserved_size;
+    options.entitlements = std::move(entitlements);
     const auto plan = SigningPlan::Create(*std::move(file), options, {});
     ASSERT_THAT(plan, IsOk());
     ASSERT_THAT(plan->WriteSigned(path, {}), IsOk());
@@ -83,12 +86,14 @@ TEST_F(SignatureArchiveTest, SameBytesAsSigning) {
   EXPECT_EQ(*DetachSignatures(rebuilt), *archive);
 }
 
-// Its place is larger, and full of an older signature.
+// Of a longer one nothing stays behind the shorter, as it would when signing.
 TEST_F(SignatureArchiveTest, ReplacesAnotherSignature) {
   const std::string signed_path = Write("signed", Tool());
   Sign(signed_path);
   const std::string other = Write("other", Tool());
-  Sign(other, 40000);
+  Sign(other,
+       ToBytes("<plist version=\"1.0\"><dict><key>" + std::string(15000, 'k') +
+               "</key><true/></dict></plist>"));
   EXPECT_NE(folder_.Read("other"), folder_.Read("signed"));
   const auto archive = DetachSignatures(signed_path);
   EXPECT_THAT(Attach(*archive, other), IsOk());
@@ -157,7 +162,7 @@ TEST_F(SignatureArchiveTest, EverythingInAFolder) {
   ASSERT_THAT(other_seal, HasSubstr(kSeal));
   other_seal.replace(other_seal.find(kSeal), sizeof kSeal - 1, "c2VhbQ==");
   const absl::Status refused = Attach(other_seal, folder_.Path("C.app"));
-  EXPECT_THAT(refused, HasReason(v1::REASON_BAD_DETACHED_SIGNATURE));
+  ASSERT_THAT(refused, HasReason(v1::REASON_BAD_DETACHED_SIGNATURE));
   EXPECT_EQ(GetErrorDetail(refused)->rule(), "SA-7");
   Write("C.app/Contents/Frameworks/libx.dylib", Tool(3));
   EXPECT_THAT(Attach(*archive, folder_.Path("C.app")),
@@ -175,7 +180,7 @@ TEST_F(SignatureArchiveTest, LinkThatLeadsOutOfTheFolderIsNotFollowed) {
   fs::create_directory(folder_.Path("B"));
   fs::create_directory_symlink("../elsewhere", folder_.Path("B/lib"));
   const absl::Status status = Attach(*archive, folder_.Path("B"));
-  EXPECT_THAT(status, HasReason(v1::REASON_CODE_MODIFIED));
+  ASSERT_THAT(status, HasReason(v1::REASON_CODE_MODIFIED));
   EXPECT_EQ(GetErrorDetail(status)->rule(), "SA-6");
   EXPECT_EQ(folder_.Read("elsewhere/tool"), AsText(Tool()));
 }
