@@ -298,8 +298,8 @@ std::optional<PrintedText> Read(std::vector<char*>& argv, Options& options,
         break;
       case kFileList:
         return Fault(
-            "--file-list: the list is part of what `codeseal sign "
-            "--json` prints",
+            "--file-list is not possible here: what changes are the "
+            "executables and the _CodeSignature folders",
             ExitCode::kNo);
       case kForceLibraryEntitlements:
         options.sign.force_library_entitlements = true;
@@ -440,6 +440,8 @@ Invocation ParseCodesign(const std::vector<std::string>& arguments) {
   switch (options.operation) {
     case Operation::kSign:
       invocation.name = "sign";
+      // Nobody stamps ad-hoc signatures, whatever a script asks for.
+      if (options.sign.identity == "-") options.sign.timestamp = "none";
       options.sign.deep = options.deep;
       options.sign.strict = !options.verify.no_strict;
       options.sign.bundle_version = options.bundle_version;

@@ -64,9 +64,10 @@ TEST(CodesignOptionsTest, LongOptionsAndTheirValues) {
   EXPECT_EQ(Sign({"--sign", "ID", "a"}).identity, "ID");
   EXPECT_EQ(Sign({"-s-", "--dig", "sha1,sha256", "a"}).digest_algorithms,
             "sha1,sha256");
-  EXPECT_EQ(Sign({"-s-", "a"}).timestamp, "");
-  EXPECT_EQ(Sign({"-s-", "--timestamp", "a"}).timestamp, "default");
-  EXPECT_EQ(Sign({"-s-", "--timestamp=http://t", "a"}).timestamp, "http://t");
+  EXPECT_EQ(Sign({"-sID", "a"}).timestamp, "");
+  EXPECT_EQ(Sign({"-sID", "--timestamp", "a"}).timestamp, "default");
+  EXPECT_EQ(Sign({"-sID", "--timestamp=http://t", "a"}).timestamp, "http://t");
+  EXPECT_EQ(Sign({"-s-", "--timestamp", "a"}).timestamp, "none");
   EXPECT_EQ(
       Sign({"-s-", "--preserve-metadata=flags,runtime", "a"}).preserve_metadata,
       "flags,runtime");
@@ -195,6 +196,9 @@ TEST(CodesignOptionsTest, WhatCannotExistHereSaysSo) {
       {{"-s-", "--resource-rules", "r", "a"}, "obsolete"},
       {{"-s-", "--detached-database", "a"}, "--detached FILE"},
       {{"-d", "--der", "a"}, "--xml"},
+      {{"-s-", "--file-list", "f", "a"}, "_CodeSignature"},
+      {{"-s-", "--detached", "f", "a"}, "codeseal detach"},
+      {{"-s-", "--team-identifier", "T", "a"}, "certificate"},
   };
   for (const auto& [words, advice] : cases) {
     const auto printed = As<PrintedText>(words);
