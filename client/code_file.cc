@@ -12,7 +12,6 @@
 namespace codeseal::client {
 namespace {
 
-constexpr size_t kUdifTrailerSize = 512;  // struct UDIFResourceFile
 constexpr uint64_t kSmallFileSize = uint64_t{16} << 20;  // bytes
 
 absl::Status NotYet(const std::string& path, std::string_view what) {
@@ -31,24 +30,11 @@ absl::StatusOr<MappedFile> OpenCodeFile(const std::string& path) {
   if (std::filesystem::is_directory(path, error)) {
     return NotYet(path, "a folder (an app bundle or framework?)");
   }
-  ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
-  const std::string_view content = AsText(file.bytes());
-  if (content.starts_with("xar!")) {
-    return NotYet(path, "an installer package");
-  }
-  if (content.size() >= kUdifTrailerSize &&
-      content.substr(content.size() - kUdifTrailerSize).starts_with("koly")) {
-    return NotYet(path, "a disk image");
-  }
-  return file;
+  return MappedFile::Open(path);
 }
 
 absl::StatusOr<StoredCode> OpenStoredCode(const std::string& path,
                                           const std::string& version) {
-  std::error_code error;
-  if (!std::filesystem::is_directory(path, error)) {
-    RETURN_IF_ERROR(OpenCodeFile(path).status());
-  }
   return StoredCode::Open(path, version);
 }
 

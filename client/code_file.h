@@ -12,10 +12,10 @@
 
 namespace codeseal::client {
 
-// A regular file that is not plainly something else than a Mach-O; whether it
-// is one is for the parser to say. `path` becomes the fault's subject.
-// Errors: FAILED_PRECONDITION REASON_UNSUPPORTED_CODE for folders (bundles),
-// disk images and installer packages; the faults of MappedFile.
+// A regular file; what it is, is for the parser to say. `path` becomes the
+// fault's subject.
+// Errors: FAILED_PRECONDITION REASON_UNSUPPORTED_CODE for folders (bundles);
+// the faults of MappedFile.
 absl::StatusOr<MappedFile> OpenCodeFile(const std::string& path);
 
 // A bundle, or a file as above. Of a versioned framework the current version is

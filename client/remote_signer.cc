@@ -75,6 +75,12 @@ absl::StatusOr<SigningIdentity> FromWire(const v1::Identity& wire) {
   return identity;
 }
 
+std::optional<absl::Time> SigningTime(const v1::SignResponse& response) {
+  if (!response.has_signing_time()) return std::nullopt;
+  return absl::FromUnixSeconds(response.signing_time().seconds()) +
+         absl::Nanoseconds(response.signing_time().nanos());
+}
+
 // The stream's half that reads runs on a thread of its own: answers come while
 // later slices are still being sent.
 class SigningStream {
@@ -147,11 +153,7 @@ class SigningStream {
     signature.cms = ToBytes(response.cms());
     signature.request_id = result.request_id();
     signature.replayed = response.replayed();
-    if (response.has_signing_time()) {
-      signature.signing_time =
-          absl::FromUnixSeconds(response.signing_time().seconds()) +
-          absl::Nanoseconds(response.signing_time().nanos());
-    }
+    signature.signing_time = SigningTime(response);
     return signature;
   }
 
@@ -245,6 +247,38 @@ class RemoteSigner : public Signer {
       results[i] = WithRequestId(results[i].status(), request_ids[i]);
     }
     return results;
+  }
+
+  absl::StatusOr<PackageSignatures> SignPackage(
+      const SigningIdentity& identity, const PackagePlan& plan) override {
+    v1::SignRequest request;
+    request.set_request_id(NewRequestId());
+    request.set_identity(identity.name);
+    request.set_identity_version(identity.version);
+    v1::Package* const package = request.mutable_package();
+    package->set_table_of_contents(ToString(plan.stored_table()));
+    package->set_table_of_contents_size(plan.table_size());
+    for (const PackageMember& each : plan.members()) {
+      v1::Package::Member* const member = package->add_members();
+      member->set_path(each.path);
+      member->set_stored(ToString(each.stored));
+    }
+    request.mutable_artifact()->set_path(plan.path());
+    request.set_timestamp(options_.timestamp);
+    request.set_validate_only(options_.validate_only);
+
+    v1::SignResponse response;
+    const absl::Status status = Call([&](grpc::ClientContext& context) {
+      return signing_->Sign(&context, request, &response);
+    });
+    if (!status.ok()) return WithRequestId(status, request.request_id());
+    PackageSignatures signatures;
+    signatures.rsa = ToBytes(response.package_signature());
+    signatures.cms = ToBytes(response.cms());
+    signatures.request_id = request.request_id();
+    signatures.signing_time = SigningTime(response);
+    signatures.replayed = response.replayed();
+    return signatures;
   }
 
  private:

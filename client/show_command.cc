@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "client/code_file.h"
 #include "client/commands.h"
+#include "client/package_file.h"
 #include "codesign/base/error.h"
 #include "codesign/embedded_signature.h"
 #include "codesign/verify/description.h"
@@ -228,6 +229,11 @@ void Deliver(const std::string& path, const std::string& text,
 void RunShow(const ShowCommand& command, Reporter& reporter) {
   Collected collected;
   for (const std::string& path : command.paths) {
+    if (IsPackagePath(path)) {
+      ShowPackageFile(path, command.certificates_prefix,
+                      command.signature_prefix, reporter);
+      continue;
+    }
     if (const absl::Status status =
             ShowPath(path, command, collected, reporter);
         !status.ok()) {

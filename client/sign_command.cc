@@ -13,10 +13,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
-#include "client/code_file.h"
 #include "client/commands.h"
 #include "client/find_identity.h"
 #include "client/open_signer.h"
+#include "client/package_file.h"
 #include "client/sign_options.h"
 #include "client/sign_settings.h"
 #include "client/signer.h"
@@ -131,6 +131,12 @@ nlohmann::json ReportItem(const CodeToSign& item,
   reporter.Say(1, item.path +
                       (command.dry_run ? ": would be signed " : ": signed ") +
                       item.format + " [" + plan.identifier() + "]");
+  if (item.format == "generic") {
+    reporter.Complain(item.path +
+                      ": warning: the signature is in extended attributes; "
+                      "archives and copies lose them unless told otherwise "
+                      "(tar --xattrs, cp --preserve=xattr, rsync -X)");
+  }
   for (size_t i = 0; i < plan.slices().size(); ++i) {
     const SlicePlan& slice = plan.slices()[i];
     nlohmann::json described = DescribeSlice(
@@ -247,10 +253,6 @@ std::function<void(const HashingProgress&)> ShowHashing(Reporter& reporter) {
 absl::StatusOr<CodeSigning> OpenCodeSigning(const std::string& path,
                                             const SignCommand& command,
                                             Setup& setup, Reporter& reporter) {
-  std::error_code error;
-  if (!std::filesystem::is_directory(path, error)) {
-    RETURN_IF_ERROR(OpenCodeFile(path).status());
-  }
   CodeSigningOptions options;
   options.plan.is_deep = command.deep;
   options.plan.signs_resources = command.sign_resources;
@@ -346,9 +348,20 @@ void RunSign(const SignCommand& command, Reporter& reporter) {
     return;
   }
 
+  // Packages have signatures of another kind.
+  std::vector<std::string> code_paths;
+  for (const std::string& path : command.paths) {
+    if (IsPackagePath(path)) {
+      SignPackageFile(path, setup->options, command.dry_run, setup->identity,
+                      setup->signer.get(), reporter);
+    } else {
+      code_paths.push_back(path);
+    }
+  }
+
   // Every CodeDirectory of every path first: then one stream signs them all.
   // Only a bundle whose parts are named, too, has to wait for them.
-  const std::span<const std::string> paths = command.paths;
+  const std::span<const std::string> paths = code_paths;
   for (size_t begin = 0; begin < paths.size();) {
     size_t end = begin + 1;
     while (end < paths.size() &&

@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "codesign/base/error.h"
 #include "codesign/cms/apple_cms.h"
+#include "codesign/cms/digest_signature.h"
 
 namespace codeseal::client {
 namespace {
@@ -13,16 +14,9 @@ absl::Status Mistrust(const std::string& message) {
                    "the signature that came back is not used: " + message);
 }
 
-}  // namespace
-
-absl::Status CheckSignature(const SlicePlan& slice,
-                            const SigningIdentity& identity, ByteView cms) {
-  std::vector<CodeDirectoryBlob> blobs;
-  for (size_t i = 0; i < slice.code_directories.size(); ++i) {
-    blobs.push_back({slice.digests[i], slice.code_directories[i]});
-  }
-  const absl::StatusOr<CmsSignature> signature =
-      VerifyAppleCms(cms, DescribeContent(blobs));
+absl::Status CheckCms(ByteView cms, const CmsContent& content,
+                      const SigningIdentity& identity) {
+  const absl::StatusOr<CmsSignature> signature = VerifyAppleCms(cms, content);
   if (!signature.ok()) {
     return Mistrust(std::string(Message(signature.status())));
   }
@@ -33,6 +27,28 @@ absl::Status CheckSignature(const SlicePlan& slice,
                                  identity.chain.front().CommonName()));
   }
   return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckSignature(const SlicePlan& slice,
+                            const SigningIdentity& identity, ByteView cms) {
+  std::vector<CodeDirectoryBlob> blobs;
+  for (size_t i = 0; i < slice.code_directories.size(); ++i) {
+    blobs.push_back({slice.digests[i], slice.code_directories[i]});
+  }
+  return CheckCms(cms, DescribeContent(blobs), identity);
+}
+
+absl::Status CheckPackageSignatures(const PackagePlan& plan,
+                                    const SigningIdentity& identity,
+                                    const PackageSignatures& signatures) {
+  RETURN_IF_ERROR(
+      CheckCms(signatures.cms, DescribeBytes(plan.checksum()), identity));
+  const absl::Status status =
+      CheckRsaSignature(identity.chain.front(), plan.checksum_kind(),
+                        plan.checksum(), signatures.rsa);
+  return status.ok() ? status : Mistrust(std::string(Message(status)));
 }
 
 }  // namespace codeseal::client

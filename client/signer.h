@@ -17,6 +17,7 @@
 #include "absl/time/time.h"
 #include "codesign/base/bytes.h"
 #include "codesign/cms/certificate.h"
+#include "codesign/image/package_plan.h"
 #include "codesign/signing_plan.h"
 
 namespace codeseal::client {
@@ -37,6 +38,15 @@ struct SliceToSign {
 };
 
 struct SliceSignature {
+  Bytes cms;               // ContentInfo; empty when it was only judged
+  std::string request_id;  // empty without a server
+  std::optional<absl::Time> signing_time;
+  bool replayed = false;  // the result of an earlier request
+};
+
+// Both signatures of a flat package.
+struct PackageSignatures {
+  Bytes rsa;               // empty when it was only judged
   Bytes cms;               // ContentInfo; empty when it was only judged
   std::string request_id;  // empty without a server
   std::optional<absl::Time> signing_time;
@@ -64,6 +74,11 @@ class Signer {
   virtual std::vector<absl::StatusOr<SliceSignature>> Sign(
       const SigningIdentity& identity, std::span<const SliceToSign> slices,
       const SignProgress& progress) = 0;
+
+  // An installer package. The signatures are not checked: see
+  // CheckPackageSignatures().
+  virtual absl::StatusOr<PackageSignatures> SignPackage(
+      const SigningIdentity& identity, const PackagePlan& plan) = 0;
 };
 
 // That `cms` is a signature of this slice's CodeDirectories by the identity's
@@ -71,6 +86,11 @@ class Signer {
 // Errors: INTERNAL REASON_SELF_VERIFY_FAILED.
 absl::Status CheckSignature(const SlicePlan& slice,
                             const SigningIdentity& identity, ByteView cms);
+
+// The same for both signatures of a package.
+absl::Status CheckPackageSignatures(const PackagePlan& plan,
+                                    const SigningIdentity& identity,
+                                    const PackageSignatures& signatures);
 
 }  // namespace codeseal::client
 

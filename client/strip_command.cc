@@ -1,15 +1,23 @@
 #include "absl/status/status.h"
 #include "client/code_file.h"
 #include "client/commands.h"
+#include "client/package_file.h"
 #include "codesign/base/error.h"
+#include "codesign/image/disk_image.h"
+#include "codesign/image/disk_image_code.h"
+#include "codesign/macho/universal_file.h"
+#include "codesign/signature_attributes.h"
 #include "codesign/signing_plan.h"
 
 namespace codeseal::client {
 namespace {
 
 absl::Status StripFile(const std::string& path) {
-  RETURN_IF_ERROR(OpenCodeFile(path).status());
-  return StripSignature(path);
+  if (IsPackagePath(path)) return StripPackageFile(path);
+  ASSIGN_OR_RETURN(const MappedFile file, OpenCodeFile(path));
+  if (DiskImage::IsDiskImage(file.bytes())) return StripDiskImage(path);
+  return LooksLikeMachO(file.bytes()) ? StripSignature(path)
+                                      : StripSignatureAttributes(path);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "codesign/base/error.h"
 #include "codesign/cms/apple_cms.h"
+#include "codesign/cms/digest_signature.h"
 #include "hsm/provider.h"
 
 namespace codeseal::client {
@@ -91,6 +92,30 @@ class TokenSigner : public Signer {
       if (progress) progress(i + 1, slices.size());
     }
     return results;
+  }
+
+  absl::StatusOr<PackageSignatures> SignPackage(
+      const SigningIdentity& identity, const PackagePlan& plan) override {
+    PackageSignatures signatures;
+    if (options_.validate_only) return signatures;
+    ASSIGN_OR_RETURN(const UniqueEvpPkey key, LoadKey(identity));
+    const CmsSigner signer{key.get(), TokenLibraryContext(), identity.chain};
+    // The attribute has whole seconds.
+    signatures.signing_time =
+        absl::FromUnixSeconds(absl::ToUnixSeconds(clock_.Now()));
+    const SignScope scope(Deadline());
+    absl::StatusOr<Bytes> rsa =
+        SignRsaDigest(signer, plan.checksum_kind(), plan.checksum());
+    // OpenSSL knows only that it failed; the token knows why.
+    RETURN_IF_ERROR(scope.token_status());
+    if (!rsa.ok()) return rsa.status();
+    absl::StatusOr<Bytes> cms = BuildAppleCms(
+        signer, DescribeBytes(plan.checksum()), signatures.signing_time);
+    RETURN_IF_ERROR(scope.token_status());
+    if (!cms.ok()) return cms.status();
+    signatures.rsa = *std::move(rsa);
+    signatures.cms = *std::move(cms);
+    return signatures;
   }
 
  private:

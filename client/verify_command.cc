@@ -9,6 +9,7 @@
 #include "client/code_file.h"
 #include "client/commands.h"
 #include "client/fix_hints.h"
+#include "client/package_file.h"
 #include "client/sign_options.h"
 #include "codesign/base/error.h"
 #include "codesign/verify/verifier.h"
@@ -324,8 +325,20 @@ void TellNested(const VerificationReport& report, Reporter& reporter) {
   }
 }
 
+PackageVerifyOptions PackageOptions(const VerifyOptions& options) {
+  PackageVerifyOptions package_options;
+  package_options.anchors = options.anchors;
+  package_options.require_trusted_anchor = options.require_trusted_anchor;
+  package_options.at = options.at;
+  package_options.check_expiration = options.check_expiration;
+  return package_options;
+}
+
 void VerifyPath(const std::string& path, const std::string& bundle_version,
                 const VerifyOptions& options, Reporter& reporter) {
+  if (IsPackagePath(path)) {
+    return VerifyPackageFile(path, PackageOptions(options), reporter);
+  }
   reporter.Progress("verifying " + path);
   const absl::StatusOr<StoredCode> code = OpenStoredCode(path, bundle_version);
   if (!code.ok()) return reporter.Fail("verify", path, code.status());

@@ -7,6 +7,7 @@
 #include "codesign/base/digest.h"
 #include "codesign/base/error.h"
 #include "codesign/cms/apple_cms.h"
+#include "codesign/host_requirement.h"
 #include "codesign/requirement/default_designated.h"
 #include "codesign/super_blob.h"
 
@@ -163,6 +164,9 @@ class PlainCode : public CodeObject {
 
   const MappedFile& file() const override { return file_; }
   std::string Format() const override { return "generic"; }
+  RequirementSet DefaultRequirements() const override {
+    return HostRequirement(file_.bytes());
+  }
   ByteView StoredSignature(size_t) const override { return store_->Stored(); }
 
   absl::Status Reserve(std::span<const uint64_t>,

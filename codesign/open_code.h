@@ -15,7 +15,8 @@ namespace codeseal {
 
 // A loose file: everything but the main executable of a bundle without code,
 // whose signature lies in the bundle.
-// Errors: those of OpenMachO().
+// Errors: INVALID_ARGUMENT REASON_TRUNCATED for an empty file; those of
+// OpenDiskImage(), OpenMachO() and OpenSignatureAttributes().
 absl::StatusOr<std::unique_ptr<CodeObject>> OpenCode(MappedFile file);
 
 }  // namespace codeseal

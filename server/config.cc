@@ -184,6 +184,7 @@ void ReadRules(YamlSection& section, IdentityRules& rules) {
   }
   section.ReadStrings("entitlements_deny", rules.entitlements_deny);
   section.ReadBool("allow_digest_only", rules.allow_digest_only);
+  section.ReadBool("allow_packages", rules.allow_packages);
   section.Finish();
 }
 

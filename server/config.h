@@ -48,6 +48,7 @@ struct IdentityRules {
   uint32_t require_flags = 0;            // CodeDirectory flags, all of them
   std::vector<std::string> entitlements_deny;  // patterns of keys
   bool allow_digest_only = false;
+  bool allow_packages = false;
 };
 
 struct IdentityVersionConfig {

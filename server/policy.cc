@@ -74,11 +74,30 @@ absl::Status CheckCode(const CheckedRequest& request,
   return absl::OkStatus();
 }
 
+absl::Status CheckPackage(const CheckedPackage& package,
+                          const PolicyInput& input) {
+  if (!input.rules.allow_packages) {
+    return Deny(input, "packages",
+                "the identity signs code, not installer packages");
+  }
+  if (input.rules.identifiers.empty()) return absl::OkStatus();
+  for (const std::string& identifier : package.identifiers) {
+    if (!MatchesAny(input.rules.identifiers, identifier)) {
+      return Deny(input, "identifiers",
+                  "the package identifier " + Quoted(identifier) +
+                      " fits no pattern of the identity");
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckPolicy(const CheckedRequest& request,
                          const PolicyInput& input) {
-  if (!request.code_directories.empty()) {
+  if (request.package.has_value()) {
+    RETURN_IF_ERROR(CheckPackage(*request.package, input));
+  } else if (!request.code_directories.empty()) {
     RETURN_IF_ERROR(CheckCode(request, input));
   } else if (!input.rules.allow_digest_only) {
     return Deny(input, "digest_only",

@@ -26,8 +26,9 @@ struct PolicyInput {
 
 // Every rule that has something to say must agree. The rules, by name:
 //   digest_only        CodeDirectories, unless digests alone are allowed
+//   packages           no installer package, unless they are allowed
 //   team               the team identifier is the identity's (or none is)
-//   identifiers        the identifier fits a pattern
+//   identifiers        the identifier fits a pattern; every one of a package
 //   require_flags      every CodeDirectory has all flags
 //   entitlements_deny  no entitlement fits a pattern, unless it is false
 //   signing_time       the caller's signing time is about now

@@ -278,6 +278,11 @@ absl::StatusOr<CheckedRequest> CheckSignRequest(
     case v1::SignRequest::kDigestSet:
       RETURN_IF_ERROR(CheckDigestSet(request.digest_set(), checked));
       break;
+    case v1::SignRequest::kPackage: {
+      ASSIGN_OR_RETURN(checked.package, CheckPackage(request.package()));
+      checked.content = DescribeBytes(checked.package->checksum);
+      break;
+    }
     case v1::SignRequest::PAYLOAD_NOT_SET:
       return Refuse("SR-2", v1::REASON_BAD_REQUEST,
                     "the request has neither CodeDirectories nor digests");

@@ -21,16 +21,18 @@
 #include "codesign/bundle/property_list.h"
 #include "codesign/cms/apple_cms.h"
 #include "codesign/code_directory.h"
+#include "server/package_check.h"
 
 namespace codeseal {
 
 // Borrows from the request that it was made of.
 struct CheckedRequest {
-  // Primary first; empty for a request of digests alone.
+  // Primary first; empty for a request of digests alone and for a package.
   std::vector<CodeDirectory> code_directories;
   std::vector<CdHash> cdhashes;  // one for each CodeDirectory or digest
   std::optional<PlistDict> entitlements;
-  CmsContent content;  // what is signed
+  std::optional<CheckedPackage> package;
+  CmsContent content;  // what the CMS signs
   std::optional<absl::Time> signing_time;
 };
 

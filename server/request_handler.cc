@@ -4,9 +4,11 @@
 #include <span>
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "codesign/base/error.h"
 #include "codesign/cms/apple_cms.h"
+#include "codesign/cms/digest_signature.h"
 #include "hsm/provider.h"
 #include "server/log.h"
 #include "server/policy.h"
@@ -48,22 +50,67 @@ absl::Status VerifyOwn(ByteView cms, const CmsContent& content,
                    "the new signature does not verify: " + why);
 }
 
+// What `sign` makes with the identity's key.
+absl::StatusOr<Bytes> UseKey(
+    IdentityVersion& version, absl::Time deadline,
+    const std::function<absl::StatusOr<Bytes>(const CmsSigner&)>& sign) {
+  ASSIGN_OR_RETURN(const std::shared_ptr<evp_pkey_st> key, version.key());
+  const SignScope scope(deadline);
+  absl::StatusOr<Bytes> made =
+      sign({key.get(), TokenLibraryContext(), version.chain()});
+  // OpenSSL only knows that signing failed; the token knows why.
+  version.SetFault(scope.token_status());
+  if (!made.ok() && !scope.token_status().ok()) return scope.token_status();
+  return made;
+}
+
 absl::StatusOr<Bytes> SignAndVerify(IdentityVersion& version,
                                     const CmsContent& content,
                                     absl::Time signing_time,
                                     absl::Time deadline) {
-  ASSIGN_OR_RETURN(const std::shared_ptr<evp_pkey_st> key, version.key());
-  const SignScope scope(deadline);
-  absl::StatusOr<Bytes> cms =
-      BuildAppleCms({key.get(), TokenLibraryContext(), version.chain()},
-                    content, signing_time);
-  // OpenSSL only knows that signing failed; the token knows why.
-  version.SetFault(scope.token_status());
-  if (!cms.ok()) {
-    return scope.token_status().ok() ? cms.status() : scope.token_status();
-  }
-  RETURN_IF_ERROR(VerifyOwn(*cms, content, version.chain()));
+  ASSIGN_OR_RETURN(Bytes cms,
+                   UseKey(version, deadline, [&](const CmsSigner& signer) {
+                     return BuildAppleCms(signer, content, signing_time);
+                   }));
+  RETURN_IF_ERROR(VerifyOwn(cms, content, version.chain()));
   return cms;
+}
+
+// The bare RSA signature that a package has beside its CMS.
+absl::StatusOr<Bytes> SignChecksum(IdentityVersion& version,
+                                   const CheckedPackage& package,
+                                   absl::Time deadline) {
+  const DigestKind kind = package.table.checksum_kind();
+  ASSIGN_OR_RETURN(Bytes signature,
+                   UseKey(version, deadline, [&](const CmsSigner& signer) {
+                     return SignRsaDigest(signer, kind, package.checksum);
+                   }));
+  const absl::Status verified = CheckRsaSignature(version.chain().front(), kind,
+                                                  package.checksum, signature);
+  if (verified.ok()) return signature;
+  return MakeError(
+      absl::StatusCode::kInternal, v1::STAGE_CMS, v1::REASON_SELF_VERIFY_FAILED,
+      "the new signature does not verify: " + std::string(Message(verified)));
+}
+
+// macOS takes installer packages from installer certificates alone, and code
+// from none of them: whoever mixes them up learns it here.
+absl::Status CheckPurpose(const CheckedRequest& checked,
+                          const IdentityVersion& version) {
+  const Certificate& leaf = version.chain().front();
+  const bool installer = leaf.IsSuitableForPackageSigning();
+  const bool wrong = checked.package.has_value()
+                         ? !installer
+                         : installer && !leaf.IsSuitableForCodeSigning();
+  if (!wrong) return absl::OkStatus();
+  return WithSubject(
+      MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_POLICY,
+                v1::REASON_NOT_INSTALLER_CERTIFICATE,
+                checked.package.has_value()
+                    ? "the identity's certificate is not for installer packages"
+                    : "the identity's certificate is for installer packages, "
+                      "not for code"),
+      version.name());
 }
 
 void LogSigned(const v1::SignRequest& request, const Peer& peer,
@@ -72,10 +119,14 @@ void LogSigned(const v1::SignRequest& request, const Peer& peer,
   for (const CdHash& each : checked.cdhashes) {
     cdhashes += (cdhashes.empty() ? "" : ",") + HexEncode(each);
   }
-  const std::string identifier =
-      checked.code_directories.empty()
-          ? ""
-          : std::string(checked.code_directories.front().identifier());
+  std::string identifier;
+  std::string checksum;
+  if (checked.package.has_value()) {
+    identifier = absl::StrJoin(checked.package->identifiers, ",");
+    checksum = HexEncode(checked.package->checksum);
+  } else if (!checked.code_directories.empty()) {
+    identifier = std::string(checked.code_directories.front().identifier());
+  }
   Log(LogLevel::kInfo, request.validate_only() ? "validated" : "signed",
       {{"request_id", request.request_id()},
        {"peer", peer.Name()},
@@ -83,6 +134,7 @@ void LogSigned(const v1::SignRequest& request, const Peer& peer,
        {"version", version.id()},
        {"identifier", identifier},
        {"cdhashes", cdhashes},
+       {"checksum", checksum},
        {"artifact", request.artifact().path().substr(0, 256)}});
 }
 
@@ -154,7 +206,11 @@ absl::StatusOr<v1::SignResponse> RequestHandler::Handle(
   RETURN_IF_ERROR(CheckPolicy(
       checked,
       {version.name(), version.identity().rules, version.team(), now}));
+  RETURN_IF_ERROR(CheckPurpose(checked, version));
   RETURN_IF_ERROR(CheckValidNow(version.chain().front(), now, version.name()));
+  if (checked.package.has_value()) {
+    RETURN_IF_ERROR(CheckPackageSigner(*checked.package, version.chain()));
+  }
 
   v1::SignResponse response;
   response.set_request_id(request.request_id());
@@ -172,6 +228,11 @@ absl::StatusOr<v1::SignResponse> RequestHandler::Handle(
         const Bytes cms,
         SignAndVerify(version, checked.content, signing_time, call.deadline));
     response.set_cms(cms.data(), cms.size());
+    if (checked.package.has_value()) {
+      ASSIGN_OR_RETURN(const Bytes rsa,
+                       SignChecksum(version, *checked.package, call.deadline));
+      response.set_package_signature(rsa.data(), rsa.size());
+    }
     response.mutable_signing_time()->set_seconds(
         absl::ToUnixSeconds(signing_time));
   }

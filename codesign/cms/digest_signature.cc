@@ -46,8 +46,8 @@ size_t RsaSignatureSize(const Certificate& certificate) {
   return static_cast<size_t>(EVP_PKEY_get_size(key));
 }
 
-absl::StatusOr<Bytes> SignDigest(const CmsSigner& signer, DigestKind kind,
-                                 ByteView digest) {
+absl::StatusOr<Bytes> SignRsaDigest(const CmsSigner& signer, DigestKind kind,
+                                    ByteView digest) {
   if (EVP_PKEY_is_a(signer.key, "RSA") != 1) {
     return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_CMS,
                      v1::REASON_KEY_UNSUPPORTED,
@@ -77,8 +77,8 @@ absl::StatusOr<Bytes> SignDigest(const CmsSigner& signer, DigestKind kind,
   return signature;
 }
 
-absl::Status CheckDigestSignature(const Certificate& signer, DigestKind kind,
-                                  ByteView digest, ByteView signature) {
+absl::Status CheckRsaSignature(const Certificate& signer, DigestKind kind,
+                               ByteView digest, ByteView signature) {
   EVP_PKEY* const key = X509_get0_pubkey(signer.x509());
   const EvpPkeyContextPtr context(
       EVP_PKEY_CTX_new_from_pkey(nullptr, key, nullptr));

@@ -27,12 +27,12 @@ size_t RsaSignatureSize(const Certificate& certificate);
 // Errors: INVALID_ARGUMENT REASON_KEY_UNSUPPORTED for other keys than RSA;
 // INTERNAL STAGE_CMS when OpenSSL fails (why a token key failed is in
 // hsm/provider.h, SignScope).
-absl::StatusOr<Bytes> SignDigest(const CmsSigner& signer, DigestKind kind,
-                                 ByteView digest);
+absl::StatusOr<Bytes> SignRsaDigest(const CmsSigner& signer, DigestKind kind,
+                                    ByteView digest);
 
 // Errors: FAILED_PRECONDITION REASON_CMS_SIGNATURE_INVALID.
-absl::Status CheckDigestSignature(const Certificate& signer, DigestKind kind,
-                                  ByteView digest, ByteView signature);
+absl::Status CheckRsaSignature(const Certificate& signer, DigestKind kind,
+                               ByteView digest, ByteView signature);
 
 }  // namespace codeseal
 

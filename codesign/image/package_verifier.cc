@@ -87,14 +87,14 @@ class Verifier {
     }
     signer_ = certificates_.front();
     const ByteView value = package_.At(signature->place);
-    absl::Status status = CheckDigestSignature(*signer_, report_.checksum_kind,
-                                               report_.checksum, value);
+    absl::Status status = CheckRsaSignature(*signer_, report_.checksum_kind,
+                                            report_.checksum, value);
     std::string note = "signed by " + signer_->CommonName();
     if (!status.ok()) {
       // Old tools hashed the checksum once more.
       const Bytes again =
           ComputeDigest(report_.checksum_kind, report_.checksum);
-      if (CheckDigestSignature(*signer_, report_.checksum_kind, again, value)
+      if (CheckRsaSignature(*signer_, report_.checksum_kind, again, value)
               .ok()) {
         status = absl::OkStatus();
         note += ", over the digest of the checksum, as old tools did";

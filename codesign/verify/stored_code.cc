@@ -8,6 +8,7 @@
 
 #include "codesign/base/endian.h"
 #include "codesign/base/error.h"
+#include "codesign/signature_attributes.h"
 #include "codesign/super_blob.h"
 
 namespace codeseal {
@@ -123,7 +124,16 @@ absl::Status StoredCode::ReadMainFile() {
   }
   CodePart& part = parts_.emplace_back();
   part.code = bytes;
-  if (bundle_.has_value()) ReadSignatureFolder(part);
+  if (bundle_.has_value()) {
+    ReadSignatureFolder(part);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<Bytes> signature = ReadSignatureAttributes(main_file_);
+  part.signature_status = signature.status();
+  if (signature.ok()) {
+    assembled_signature_ = *std::move(signature);
+    part.signature = assembled_signature_;
+  }
   return absl::OkStatus();
 }
 

@@ -46,7 +46,7 @@ class StoredCode {
   // Opens a bundle or a file; naming the main executable of a bundle means the
   // bundle. Of a versioned framework the current version is taken, or
   // `version`. The signature of what is no Mach-O is read from the bundle's
-  // _CodeSignature folder; a loose file has none.
+  // _CodeSignature folder, of a loose file from its extended attributes.
   //
   // Errors: those of Bundle::Open() and MappedFile::Open(); those of
   // UniversalFile::Parse() and DiskImage::Parse() for files that are broken.

@@ -50,6 +50,13 @@ codeseal_test(bundle_kill_test
   SRCS bundle_kill_test.cc
   DEPS codeseal::mach_o_builder codeseal_subprocess
   LABELS integration)
+codeseal_test(client_image_test
+  SRCS client_image_test.cc
+  DEPS codeseal::mach_o_builder codeseal_subprocess codeseal_server_process
+       codeseal_package_builder codeseal::test_pki
+  LABELS integration)
+target_compile_definitions(client_image_test PRIVATE
+  CODESEAL_CHECK_SIGNED="${CMAKE_CURRENT_SOURCE_DIR}/check_signed.py")
 # The long form, for hand and night: ctest -L stress.
 codeseal_test(bundle_kill_stress
   SRCS bundle_kill_test.cc
@@ -65,7 +72,7 @@ set_target_properties(codeseal_kill_at PROPERTIES PREFIX "")
 target_link_libraries(codeseal_kill_at PRIVATE ${CMAKE_DL_LIBS})
 
 foreach(test client_local_test client_token_test client_server_test
-        client_kill_test client_kill_stress own_authority_test
+        client_image_test client_kill_test client_kill_stress own_authority_test
         client_bundle_test bad_bundle_test bundle_kill_test bundle_kill_stress
         apple_names_test build_tools_test)
   target_compile_definitions(${test} PRIVATE ${client_test_definitions}

@@ -78,20 +78,22 @@ ClientFiles ServerWorld::AddClient(const std::string& name,
 }
 
 std::string ServerWorld::AddKey(const std::string& token, const std::string& id,
-                                KeyAlgorithm algorithm) {
+                                KeyAlgorithm algorithm,
+                                const std::string& usage) {
   const auto opened = Token::Create(softhsm_.Config(token));
   if (!opened.ok()) Abort(opened.status().ToString());
   const auto public_key = (*opened)->GenerateKey(
       {FromHex(id), "key " + id}, algorithm, absl::Now() + absl::Seconds(60));
   if (!public_key.ok()) Abort(public_key.status().ToString());
-  return WriteChain(token + "-" + id, *public_key);
+  return WriteChain(token + "-" + id, *public_key, usage);
 }
 
 std::string ServerWorld::WriteChain(const std::string& name,
-                                    ByteView public_key) {
+                                    ByteView public_key,
+                                    const std::string& usage) {
   CertificateSpec spec;
   spec.common_name = "codeseal test signer " + name;
-  spec.extended_key_usage = {kCodeSigning};
+  spec.extended_key_usage = {usage};
   const Certificate leaf = IssueForKey(public_key, spec, code_ca_);
   return folder_.Write(name + ".chain.pem", leaf.Pem() + code_ca_.pem());
 }

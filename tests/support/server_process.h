@@ -40,9 +40,12 @@ class ServerWorld {
   // Generates a key inside the token and writes the chain of a certificate for
   // it; returns the chain's path.
   std::string AddKey(const std::string& token, const std::string& id,
-                     KeyAlgorithm algorithm);
-  // A code-signing certificate of another key; returns the chain's path.
-  std::string WriteChain(const std::string& name, ByteView public_key);
+                     KeyAlgorithm algorithm,
+                     const std::string& usage = kCodeSigning);
+  // A certificate of another key for this extendedKeyUsage; returns the chain's
+  // path.
+  std::string WriteChain(const std::string& name, ByteView public_key,
+                         const std::string& usage = kCodeSigning);
 
   // The configuration in words. `tokens` and `identities` replace the two
   // sections; `more` comes at the end.

@@ -116,6 +116,8 @@ TEST(FlatPackageTest, RefusesATableThatIsABomb) {
   parts.xml.append(size_t{20} << 20, ' ');
   EXPECT_THAT(FlatPackage::Parse(AsBytes(JoinPackage(parts))),
               HasReason(v1::REASON_FILE_TOO_BIG));
+  EXPECT_THAT(FlatPackage::Parse(AsBytes(JoinPackage(parts))),
+              HasRule("TC-12"));
   // A header that promises less than there is.
   std::string file = JoinPackage(parts);
   for (size_t i = 16; i < 24; ++i) file[i] = '\0';
@@ -183,6 +185,15 @@ INSTANTIATE_TEST_SUITE_P(
             "FP-7", "<creation-time>",
             SignatureElement("signature", "RSA", 20, 1) + "<creation-time>"},
         EditCase{"FP-9", "<length>3006<", "<length>3005<"}));
+
+TEST(FlatPackageTest, RefusesASignatureBehindTheContent) {
+  PackageParts parts = MakePackageParts();
+  const std::string element =
+      SignatureElement("signature", "RSA", 20 + parts.heap.size(), 1);
+  parts.heap += "S";
+  parts.xml.insert(parts.xml.find("<creation-time>"), element);
+  EXPECT_THAT(FlatPackage::Parse(AsBytes(JoinPackage(parts))), HasRule("FP-8"));
+}
 
 TEST(FlatPackageTest, RefusesBadHeaders) {
   struct HeaderCase {

@@ -62,8 +62,8 @@ absl::StatusOr<PackagePlan> Plan(const std::string& path,
 absl::Status SignTo(const std::string& path, const PackagePlan& plan) {
   const std::vector<Certificate> chain = RsaChain().certificates();
   const CmsSigner signer{RsaChain().leaf.key(), nullptr, chain};
-  ASSIGN_OR_RETURN(const Bytes rsa,
-                   SignDigest(signer, plan.checksum_kind(), plan.checksum()));
+  ASSIGN_OR_RETURN(const Bytes rsa, SignRsaDigest(signer, plan.checksum_kind(),
+                                                  plan.checksum()));
   ASSIGN_OR_RETURN(
       const Bytes cms,
       BuildAppleCms(signer, DescribeBytes(plan.checksum()), absl::UnixEpoch()));
@@ -112,8 +112,8 @@ TEST_F(PackagePlanTest, SignsAndSignsAgain) {
                               ToBytes(RsaChain().root.der())));
     }
     const Certificate& leaf = RsaChain().leaf.certificate();
-    EXPECT_THAT(CheckDigestSignature(leaf, DigestKind::kSha1, plan->checksum(),
-                                     package->At(rsa->place)),
+    EXPECT_THAT(CheckRsaSignature(leaf, DigestKind::kSha1, plan->checksum(),
+                                  package->At(rsa->place)),
                 IsOk());
     EXPECT_THAT(VerifyAppleCms(package->At(cms->place),
                                DescribeBytes(plan->checksum())),

@@ -16,15 +16,16 @@
 
 namespace codeseal::testing {
 
-// The identity "dev", version "v1", on the token "soft" with a P-256 key; the
-// peer "builder" may use it.
+// The identity "dev", version "v1", on the token "soft" with a P-256 key unless
+// told otherwise; the peer "builder" may use it.
 class ServerFixture : public ::testing::Test {
  protected:
-  ServerFixture() {
+  explicit ServerFixture(const char* algorithm = "p256",
+                         CertificateSpec leaf = {})
+      : key_(SoftwareKey::Cached(algorithm)) {
     CertificateSpec authority;
     authority.common_name = "root";
     const TestIdentity root = MakeRoot(authority);
-    CertificateSpec leaf;
     leaf.common_name = "signer";
     const Certificate certificate = IssueForKey(key_->public_key(), leaf, root);
     IdentityVersionConfig version;
@@ -50,7 +51,7 @@ class ServerFixture : public ::testing::Test {
   }
 
   TempFolder folder_;
-  const std::shared_ptr<SoftwareKey> key_ = SoftwareKey::Cached("p256");
+  const std::shared_ptr<SoftwareKey> key_;
   ServerConfig config_;
   std::shared_ptr<FakeToken> token_;
   Peer peer_;
