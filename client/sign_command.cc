@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <filesystem>
 #include <functional>
@@ -299,6 +300,18 @@ void RunStages(std::vector<Job>& jobs, const SignCommand& command,
   }
 }
 
+// Whether a folder above the file has the name of a bundle.
+bool IsInBundle(const std::string& path) {
+  static constexpr std::array<std::string_view, 7> kExtensions = {
+      ".app", ".appex", ".bundle", ".framework", ".kext", ".plugin", ".xpc"};
+  std::error_code error;
+  const auto folder = std::filesystem::absolute(path, error).parent_path();
+  return !error && std::ranges::any_of(folder, [](const auto& part) {
+    return std::ranges::find(kExtensions, part.extension().string()) !=
+           kExtensions.end();
+  });
+}
+
 // Signs paths none of which is inside another.
 void SignTogether(std::span<const std::string> paths, bool is_last,
                   const SignCommand& command, Setup& setup,
@@ -324,6 +337,15 @@ void SignTogether(std::span<const std::string> paths, bool is_last,
     if (job.fault.ok() && !command.dry_run) job.fault = job.signing->Commit();
     if (job.fault.ok()) {
       ReportDone(job, command, setup.identity, reporter);
+    } else if (reporter.is_apple() && IsInBundle(job.path) &&
+               GetReason(job.fault) == v1::REASON_NO_EXTENDED_ATTRIBUTES) {
+      // Build tools for a Mac sign icons and archives, too, everything that is
+      // not text. Sealed as a resource, such a file needs no signature; where
+      // code must be, the bundle will refuse it.
+      reporter.Complain(job.path + ": warning: not signed by itself (" +
+                        std::string(Message(job.fault)) +
+                        "); the seal of the bundle covers it");
+      reporter.Succeed({{"path", job.path}, {"skipped", true}});
     } else {
       reporter.Fail("sign", job.path, job.fault);
     }

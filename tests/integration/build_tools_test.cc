@@ -46,6 +46,8 @@ class BuildToolsTest : public AppleNamesTest {
     AddCode(contents + "MacOS/Demo", 1);
     Add(contents + "Resources/en.lproj/locale.txt", "text");
     Add(contents + "Resources/app/main.js", "console.log(1)");
+    // Build tools sign what is not text, too.
+    Add(contents + "Resources/icon.icns", std::string("icns\0\0\1", 7));
     AddCode(contents + "Frameworks/libffmpeg.dylib", 2);
     Add(helper + "Info.plist", InfoPlist("helper", "Demo Helper", "APPL"));
     AddCode(helper + "MacOS/Demo Helper", 3);
