@@ -2,6 +2,8 @@
 // @electron/osx-sign and electron-builder, each over codeseal's codesign. The
 // npm packages come from electron/fetch; without them their tests are skipped.
 
+#include <sys/xattr.h>
+
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -161,6 +163,32 @@ TEST_F(BuildToolsTest, DetachedSignaturesMakeTheSameApp) {
   EXPECT_THAT(refused.err,
               Explains("libffmpeg.dylib", "not the code that was signed", ""));
   EXPECT_FALSE(fs::exists(other + "/Contents/_CodeSignature"));
+}
+
+// Fills the room that ext4 has for attributes; false where there is more.
+bool FillAttributes(const std::string& path) {
+  const std::string some(3000, 'x');
+  const auto set = [&](const char* name, size_t size) {
+    return setxattr(path.c_str(), name, some.data(), size, 0) == 0;
+  };
+  return set("user.first", 3000) && !set("user.second", 3000) &&
+         set("user.third", 700);
+}
+
+TEST_F(BuildToolsTest, ResourceWithoutRoomForASignatureIsPassedOver) {
+  const std::string icon = App() + "/Contents/Resources/icon.icns";
+  const std::string loose = folder_.Write("loose.icns", "icns");
+  if (!FillAttributes(icon) || !FillAttributes(loose)) {
+    GTEST_SKIP() << "this file system has room for more attributes";
+  }
+  const SubprocessResult passed = Codesign({"-f", "-s", "rsa", icon});
+  EXPECT_EQ(passed.exit_code, 0) << passed.err;
+  EXPECT_THAT(passed.err, HasSubstr(icon + ": warning: not signed by itself"));
+  // Where no seal covers it, and under our own name, it is a failure.
+  EXPECT_EQ(Codesign({"-f", "-s", "rsa", loose}).exit_code, 1);
+  EXPECT_EQ(Codeseal({"sign", "-f", "-s", "rsa", icon}).exit_code, 1);
+  EXPECT_EQ(Codesign({"-s", "rsa", "--deep", App()}).exit_code, 0);
+  EXPECT_EQ(Codesign({"--verify", "--deep", App()}).exit_code, 0);
 }
 
 class ElectronTest : public BuildToolsTest,
