@@ -1,13 +1,18 @@
+#include <filesystem>
+#include <system_error>
+
 #include "absl/status/status.h"
 #include "client/code_file.h"
 #include "client/commands.h"
 #include "client/package_file.h"
 #include "codesign/base/error.h"
+#include "codesign/bundle/bundle.h"
 #include "codesign/image/disk_image.h"
 #include "codesign/image/disk_image_code.h"
 #include "codesign/macho/universal_file.h"
 #include "codesign/signature_attributes.h"
 #include "codesign/signing_plan.h"
+#include "codesign/strip_bundle.h"
 
 namespace codeseal::client {
 namespace {
@@ -20,12 +25,22 @@ absl::Status StripFile(const std::string& path) {
                                       : StripSignatureAttributes(path);
 }
 
+// A bundle, also by the name of its executable, or a file.
+absl::Status StripPath(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) return StripBundle(path);
+  if (const auto bundle = FindBundleOfExecutable(path)) {
+    return StripBundle(*bundle);
+  }
+  return StripFile(path);
+}
+
 }  // namespace
 
 void RunStrip(const StripCommand& command, Reporter& reporter) {
   for (const std::string& path : command.paths) {
     reporter.Progress("stripping " + path);
-    if (const absl::Status status = StripFile(path); !status.ok()) {
+    if (const absl::Status status = StripPath(path); !status.ok()) {
       reporter.Fail("strip", path, status);
       continue;
     }

@@ -706,6 +706,12 @@ absl::Status SigningPlan::WriteSigned(const std::string& path,
 }
 
 absl::Status StripSignature(const std::string& path) {
+  ASSIGN_OR_RETURN(StagedFile staged, StageStripped(path, path));
+  return staged.Commit();
+}
+
+absl::StatusOr<StagedFile> StageStripped(const std::string& path,
+                                         const std::string& target_path) {
   ASSIGN_OR_RETURN(MappedFile mapped, MappedFile::Open(path));
   ASSIGN_OR_RETURN(const std::unique_ptr<CodeObject> code,
                    OpenMachO(std::move(mapped)));
@@ -733,9 +739,10 @@ absl::Status StripSignature(const std::string& path) {
   }
   ASSIGN_OR_RETURN(const FileLayout layout,
                    LayOutFile(*universal, std::move(layouts)));
-  ASSIGN_OR_RETURN(StagedFile staged, StagedFile::Create(path, file.mode()));
+  ASSIGN_OR_RETURN(StagedFile staged,
+                   StagedFile::Create(target_path, file.mode()));
   RETURN_IF_ERROR(WriteLayout(layout, file.fd(), staged));
-  return staged.Commit();
+  return staged;
 }
 
 std::string CanonicalIdentifier(std::string_view path) {

@@ -116,6 +116,10 @@ class SigningPlan {
 // REASON_SIGNATURE_NOT_LAST; those of UniversalFile and StagedFile.
 absl::Status StripSignature(const std::string& path);
 
+// The same, written beside `target_path` and not committed.
+absl::StatusOr<StagedFile> StageStripped(const std::string& path,
+                                         const std::string& target_path);
+
 // The name that codesign derives from a path when nobody gives one: without
 // folders, without a final extension that isn't a number, and of trailing
 // numbers only the first. "libfrotz7.3.5.dylib" becomes "libfrotz7".

@@ -197,7 +197,7 @@ TEST_F(ClientLocalTest, OtherKindsOfCodeAreNamed) {
     EXPECT_THAT(result.err, Explains(app, "bundle format unrecognized", ""));
   }
   EXPECT_THAT(Codeseal({"strip", app}).err,
-              Explains(app, "a folder", "one by one"));
+              Explains(app, "bundle format unrecognized", "Info.plist"));
   EXPECT_EQ(Codeseal({"sign", "-s", "-", app}).exit_code, 1);
   const std::string package = Write("p.pkg", AsBytes("xar!xxxxxxxxxxxxxxxxxx"));
   EXPECT_THAT(Codeseal({"sign", "-s", "-", package}).err,
