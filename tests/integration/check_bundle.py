@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """check_bundle.py check APP: checks every hash of a signed bundle.
+check_bundle.py check-quick APP: the same without llvm-objdump.
 check_bundle.py compare OLD NEW: that only signatures differ.
 
 A second opinion: nothing here comes from codeseal's own code. Mach-O files,
@@ -25,6 +26,7 @@ X86_64 = 0x01000007
 # Not sealed by Apple's default rules.
 OMITTED = {"Info.plist", "PkgInfo"}
 
+uses_otool = False
 faults = []
 counts = {"files": 0, "links": 0, "nested": 0, "slices": 0, "pages": 0, "seals": 0}
 
@@ -173,7 +175,7 @@ def check_code(path, info_plist=None, code_resources=None, folder=None):
             fault(path, "a slice has no signature")
             continue
         name = {ARM64: "arm64", X86_64: "x86_64"}[cpu]
-        if shutil.which(OTOOL) and otool_place(path, name) != place:
+        if uses_otool and otool_place(path, name) != place:
             fault(path, f"{OTOOL} finds another signature for {name}")
         blobs = blobs_of(piece[place[0] :])
         for cd in directories(blobs).values():
@@ -312,7 +314,9 @@ def compare(old, new):
 
 
 def main(arguments):
-    if len(arguments) == 2 and arguments[0] == "check":
+    global uses_otool
+    if len(arguments) == 2 and arguments[0] in ("check", "check-quick"):
+        uses_otool = arguments[0] == "check" and bool(shutil.which(OTOOL))
         check_bundle(pathlib.Path(arguments[1]))
     elif len(arguments) == 3 and arguments[0] == "compare":
         compare(*arguments[1:])

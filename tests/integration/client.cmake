@@ -41,7 +41,7 @@ codeseal_test(client_bundle_test
   SRCS client_bundle_test.cc
   DEPS codeseal::mach_o_builder codeseal_subprocess codeseal_server_process
        codeseal::test_pki
-  LABELS integration)
+  LABELS integration TIMEOUT 300)
 codeseal_test(bad_bundle_test
   SRCS bad_bundle_test.cc
   DEPS codeseal::mach_o_builder codeseal_subprocess

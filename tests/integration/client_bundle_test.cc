@@ -37,7 +37,7 @@ class ClientBundleTest : public ClientTest {
     return RunProgram(arguments);
   }
   static void ExpectSound(const std::string& app) {
-    const SubprocessResult check = Python({"check", app});
+    const SubprocessResult check = Python({"check-quick", app});
     EXPECT_EQ(check.exit_code, 0) << check.out << check.err;
   }
   std::string App() const { return tree_.Path("Demo.app"); }
@@ -83,7 +83,7 @@ TEST_F(ClientBundleTest, TwoHundredLibrariesAreSignedTogether) {
 
   // The judge does judge.
   tree_.File("Demo.app/Contents/Resources/en.lproj/Main.strings", "changed");
-  EXPECT_EQ(Python({"check", App()}).exit_code, 1);
+  EXPECT_EQ(Python({"check-quick", App()}).exit_code, 1);
 }
 
 TEST_F(ClientBundleTest, PathsInsideEachOtherAreSignedInOrder) {
