@@ -44,6 +44,7 @@ struct SignCommand {
   std::string bundle_version;     // of a versioned framework
   std::string resource_rules;     // refused
   std::string settings_path;      // settings for nested code, YAML
+  std::string detached_path;      // empty: the signature goes into the code
   std::string host_architecture;  // "" is arm64
   std::string identifier;
   std::string identifier_prefix;
@@ -76,6 +77,7 @@ struct VerifyCommand {
       {};  // "symlinks", "sideband", "all", "none"
   bool ignore_resources = false;
   std::string bundle_version = {};  // of a framework; empty: the current one
+  std::string detached_path = {};   // empty: the code's own signature
   std::vector<std::string> paths = {};
 };
 void RunVerify(const VerifyCommand& command, Reporter& reporter);

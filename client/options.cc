@@ -93,6 +93,11 @@ void AddSign(CLI::App& root, Parsed& parsed) {
                  "(default: CODESEAL_IDENTITY)")
       ->type_name("IDENTITY");
   app.add_flag("-f,--force", sign.force, "replace an existing signature");
+  app.add_option(
+         "-D,--detached", sign.detached_path,
+         "write the signature of one file that has no room for it here, "
+         "not into extended attributes")
+      ->type_name("FILE");
   app.add_option("-i,--identifier", sign.identifier,
                  "identifier (default: from Info.plist or the file's name)")
       ->type_name("ID");
@@ -186,6 +191,9 @@ void AddVerify(CLI::App& root, Parsed& parsed) {
   app.add_option("--anchors", verify.anchors_path,
                  "roots to trust beside Apple's; demands one of them")
       ->type_name("PEM");
+  app.add_option("-D,--detached", verify.detached_path,
+                 "the signature of the file, as sign --detached wrote it")
+      ->type_name("FILE");
   app.add_flag("--check-expiration", verify.check_expiration,
                "certificates must be valid now");
   app.add_option("--at", verify.at,

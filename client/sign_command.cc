@@ -132,7 +132,7 @@ nlohmann::json ReportItem(const CodeToSign& item,
   reporter.Say(1, item.path +
                       (command.dry_run ? ": would be signed " : ": signed ") +
                       item.format + " [" + plan.identifier() + "]");
-  if (item.format == "generic") {
+  if (item.format == "generic" && command.detached_path.empty()) {
     reporter.Complain(item.path +
                       ": warning: the signature is in extended attributes; "
                       "archives and copies lose them unless told otherwise "
@@ -202,6 +202,12 @@ absl::StatusOr<Setup> Prepare(const SignCommand& command) {
                      "no identity: give -s NAME, or -s - for an ad-hoc "
                      "signature, or set CODESEAL_IDENTITY");
   }
+  if (!command.detached_path.empty() && command.paths.size() > 1) {
+    return WithSubject(
+        MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                  v1::REASON_BAD_OPTION, "one signature is for one file"),
+        "--detached");
+  }
   ASSIGN_OR_RETURN(setup.options, ReadSigningOptions(command));
   if (!command.settings_path.empty()) {
     ASSIGN_OR_RETURN(setup.settings, SignSettings::Load(command.settings_path));
@@ -261,6 +267,7 @@ absl::StatusOr<CodeSigning> OpenCodeSigning(const std::string& path,
   options.chain = setup.identity.chain;
   options.writes_version1_seal = command.legacy_signing;
   options.seals_root = command.seal_root;
+  options.detached_path = command.detached_path;
   options.options_of =
       [&setup](const std::string& item) -> absl::StatusOr<SigningOptions> {
     SigningOptions item_options = setup.options;

@@ -334,13 +334,26 @@ PackageVerifyOptions PackageOptions(const VerifyOptions& options) {
   return package_options;
 }
 
-void VerifyPath(const std::string& path, const std::string& bundle_version,
+absl::StatusOr<StoredCode> OpenToVerify(const std::string& path,
+                                        const VerifyCommand& command) {
+  ASSIGN_OR_RETURN(StoredCode code,
+                   OpenStoredCode(path, command.bundle_version));
+  if (!command.detached_path.empty()) {
+    ASSIGN_OR_RETURN(const Bytes signature,
+                     ReadSmallFile(command.detached_path));
+    RETURN_IF_ERROR(
+        WithSubject(code.UseDetached(signature), command.detached_path));
+  }
+  return code;
+}
+
+void VerifyPath(const std::string& path, const VerifyCommand& command,
                 const VerifyOptions& options, Reporter& reporter) {
   if (IsPackagePath(path)) {
     return VerifyPackageFile(path, PackageOptions(options), reporter);
   }
   reporter.Progress("verifying " + path);
-  const absl::StatusOr<StoredCode> code = OpenStoredCode(path, bundle_version);
+  const absl::StatusOr<StoredCode> code = OpenToVerify(path, command);
   if (!code.ok()) return reporter.Fail("verify", path, code.status());
   const VerificationReport report = Verify(*code, options);
 
@@ -365,7 +378,7 @@ void RunVerify(const VerifyCommand& command, Reporter& reporter) {
     return;
   }
   for (const std::string& path : command.paths) {
-    VerifyPath(path, command.bundle_version, *options, reporter);
+    VerifyPath(path, command, *options, reporter);
   }
 }
 

@@ -17,6 +17,7 @@
 #include "codesign/bundle/resource_seal.h"
 #include "codesign/bundle/tree_walk.h"
 #include "codesign/bundle_code.h"
+#include "codesign/detached_signature.h"
 #include "codesign/open_code.h"
 
 namespace codeseal {
@@ -27,14 +28,17 @@ namespace fs = std::filesystem;
 // Files that are written at the same time: each takes two file descriptors.
 constexpr size_t kWriteBatchSize = 64;
 
-absl::StatusOr<std::unique_ptr<CodeObject>> OpenLoose(const std::string& path) {
+absl::StatusOr<std::unique_ptr<CodeObject>> OpenLoose(
+    const std::string& path, const std::string& detached_path) {
   ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
-  return OpenCode(std::move(file));
+  return detached_path.empty() ? OpenCode(std::move(file))
+                               : OpenDetached(std::move(file), detached_path);
 }
 
-absl::StatusOr<std::unique_ptr<CodeObject>> OpenItem(const CodeItem& item) {
+absl::StatusOr<std::unique_ptr<CodeObject>> OpenItem(
+    const CodeItem& item, const std::string& detached_path) {
   return item.bundle.has_value() ? OpenBundleCode(*item.bundle)
-                                 : OpenLoose(item.path);
+                                 : OpenLoose(item.path, detached_path);
 }
 
 bool IsFolder(const std::string& path) {
@@ -119,6 +123,14 @@ absl::Status CodeSigning::Impl::Open(const std::string& given_path) {
     if (auto bundle = FindBundleOfExecutable(path)) path = *std::move(bundle);
   }
   if (IsFolder(path)) {
+    if (!options.detached_path.empty()) {
+      return WithSubject(
+          MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_PLAN,
+                    v1::REASON_BAD_OPTION,
+                    "--detached is for one file; `codeseal detach` takes a "
+                    "bundle's signatures out"),
+          path);
+    }
     ASSIGN_OR_RETURN(const BundlePlan plan,
                      BundlePlan::Create(path, options.plan));
     for (const CodeItem& code : plan.items()) items.push_back({.code = code});
@@ -156,7 +168,8 @@ absl::Status CodeSigning::Impl::DecideOne(Item& item) {
     if (item.options.strict) RETURN_IF_ERROR(item.code.bundle->CheckStrict());
   }
   if (item.options.force) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const std::unique_ptr<CodeObject> code, OpenItem(item.code));
+  ASSIGN_OR_RETURN(const std::unique_ptr<CodeObject> code,
+                   OpenItem(item.code, options.detached_path));
   if (!IsSigned(*code)) return absl::OkStatus();
   if (item.code.sealed_as == SealedAs::kRoot) {
     return WithSubject(
@@ -188,7 +201,7 @@ absl::Status CodeSigning::Impl::PlanItems(std::span<Item* const> stage_items) {
 
 absl::Status CodeSigning::Impl::PlanLoose(Item& item) {
   ASSIGN_OR_RETURN(std::unique_ptr<CodeObject> code,
-                   OpenLoose(Current(item.code.path)));
+                   OpenLoose(Current(item.code.path), options.detached_path));
   const OnCodeHashed on_hashed = [&](uint64_t size) {
     AddHashed(item.code.path, size, /*is_done=*/false);
   };
@@ -278,7 +291,7 @@ absl::StatusOr<NestedCode> CodeSigning::Impl::FindNested(
     const Item& item = items[found->second];
     if (item.plan.has_value()) return to_nested(item.plan->code_identity());
     const absl::StatusOr<std::unique_ptr<CodeObject>> code =
-        OpenItem(item.code);
+        OpenItem(item.code, "");
     if (code.ok()) {
       const absl::StatusOr<CodeIdentity> identity =
           ReadIdentity(**code, host_cpu);

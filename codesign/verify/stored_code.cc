@@ -8,6 +8,7 @@
 
 #include "codesign/base/endian.h"
 #include "codesign/base/error.h"
+#include "codesign/detached_signature.h"
 #include "codesign/signature_attributes.h"
 #include "codesign/super_blob.h"
 
@@ -134,6 +135,22 @@ absl::Status StoredCode::ReadMainFile() {
     assembled_signature_ = *std::move(signature);
     part.signature = assembled_signature_;
   }
+  return absl::OkStatus();
+}
+
+absl::Status StoredCode::UseDetached(ByteView signature) {
+  if (bundle_.has_value() || universal_.has_value() ||
+      disk_image_.has_value()) {
+    return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                     v1::REASON_BAD_OPTION,
+                     "a detached signature is for files that have no room for "
+                     "one");
+  }
+  CodePart& part = parts_.front();
+  RETURN_IF_ERROR(CheckDetached(signature, part.code));
+  assembled_signature_ = ToBytes(signature);
+  part.signature = assembled_signature_;
+  part.signature_status = absl::OkStatus();
   return absl::OkStatus();
 }
 

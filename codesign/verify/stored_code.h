@@ -53,6 +53,11 @@ class StoredCode {
   static absl::StatusOr<StoredCode> Open(const std::string& path,
                                          std::string_view version = "");
 
+  // Takes this signature, made by sign --detached, in place of the stored one.
+  // Errors: those of CheckDetached(); INVALID_ARGUMENT REASON_BAD_OPTION for a
+  // bundle and for code that has its signature inside.
+  absl::Status UseDetached(ByteView signature);
+
   const std::string& path() const { return path_; }  // as given
   const Bundle* bundle() const { return bundle_ ? &*bundle_ : nullptr; }
   const MappedFile& main_file() const { return main_file_; }

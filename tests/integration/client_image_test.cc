@@ -250,6 +250,25 @@ TEST_F(ClientImageTest, SignsScriptsInExtendedAttributes) {
   EXPECT_EQ(Codeseal({"strip", path}).exit_code, 1);
 }
 
+TEST_F(ClientImageTest, SignsScriptsWithDetachedSignatures) {
+  const std::string text = "#!/bin/sh\nexit 0\n";
+  const std::string path = folder_.Write("tool.sh", text);
+  const std::string signature = folder_.Path("tool.sig");
+  const SubprocessResult sign =
+      Codeseal({"sign", "-s", "rsa", "--detached", signature, path});
+  ASSERT_EQ(sign.exit_code, 0) << sign.err;
+  EXPECT_EQ(folder_.Read("tool.sh"), text);
+  const SubprocessResult verify = Codeseal(
+      {"verify", "--anchors", world_.code_ca(), "--detached", signature, path});
+  EXPECT_EQ(verify.exit_code, 0) << verify.err;
+  EXPECT_EQ(Codeseal({"verify", path}).exit_code, 1);
+  folder_.Write("tool.sh", text + "\n");
+  const SubprocessResult changed =
+      Codeseal({"verify", "--detached", signature, path});
+  EXPECT_EQ(changed.exit_code, 1);
+  EXPECT_THAT(changed.err, HasSubstr("for another file, or the file was"));
+}
+
 TEST_F(ClientImageTest, AChangedScriptIsNotValid) {
   const std::string path = folder_.Write("tool.sh", "#!/bin/sh\nexit 0\n");
   if (setxattr(path.c_str(), "user.kept", "kept", 4, 0) != 0) {
