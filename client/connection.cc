@@ -55,6 +55,17 @@ absl::Status CheckDates(const Certificate& certificate, absl::Time now,
       path);
 }
 
+// The name of this machine needs no resolver; a container may have neither one
+// nor /etc/hosts. The server's certificate must still have the name.
+// Spec: RFC 6761, section 6.3.
+std::string ChannelTarget(const std::string& server,
+                          grpc::ChannelArguments& arguments) {
+  constexpr std::string_view kLocalhost = "localhost:";
+  if (!server.starts_with(kLocalhost)) return server;
+  arguments.SetString(GRPC_ARG_DEFAULT_AUTHORITY, server);
+  return "ipv4:127.0.0.1:" + server.substr(kLocalhost.size());
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(
@@ -88,7 +99,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
   return grpc::CreateCustomChannel(
-      settings.server,
+      ChannelTarget(settings.server, arguments),
       grpc::SslCredentials({std::move(ca), std::move(key), std::move(cert)}),
       arguments);
 }
