@@ -1,7 +1,7 @@
 #include <string>
 
-#include "client/code_file.h"
 #include "client/commands.h"
+#include "client/small_file.h"
 #include "codesign/base/error.h"
 #include "codesign/launch_constraint.h"
 

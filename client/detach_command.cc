@@ -1,8 +1,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "client/code_file.h"
 #include "client/commands.h"
+#include "client/small_file.h"
 #include "codesign/base/error.h"
 #include "codesign/signature_archive.h"
 

@@ -4,11 +4,11 @@
 #include <utility>
 #include <vector>
 
-#include "client/code_file.h"
 #include "client/connection.h"
 #include "client/connection_settings.h"
 #include "client/pin_prompt.h"
 #include "client/remote_signer.h"
+#include "client/small_file.h"
 #include "client/token_signer.h"
 #include "codesign/base/clock.h"
 #include "codesign/base/error.h"

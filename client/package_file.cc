@@ -11,8 +11,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "client/code_file.h"
 #include "client/fix_hints.h"
+#include "client/small_file.h"
 #include "codesign/base/error.h"
 #include "codesign/image/flat_package.h"
 

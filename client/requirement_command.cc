@@ -2,11 +2,12 @@
 #include <string>
 #include <utility>
 
-#include "client/code_file.h"
 #include "client/commands.h"
 #include "client/sign_options.h"
+#include "client/small_file.h"
 #include "codesign/base/error.h"
 #include "codesign/requirement/requirement.h"
+#include "codesign/verify/stored_code.h"
 #include "codesign/verify/verifier.h"
 
 namespace codeseal::client {
@@ -19,7 +20,7 @@ absl::StatusOr<std::string> DumpFile(const std::string& path) {
 
 // OK when every slice of the file is intact and satisfies the requirement.
 absl::Status TestFile(const std::string& path, const Bytes& requirement) {
-  ASSIGN_OR_RETURN(const StoredCode code, OpenStoredCode(path));
+  ASSIGN_OR_RETURN(const StoredCode code, StoredCode::Open(path));
   VerifyOptions options;
   options.requirement = requirement;
   const VerificationReport report = Verify(code, options);

@@ -6,10 +6,10 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "client/code_file.h"
 #include "client/commands.h"
 #include "client/open_signer.h"
 #include "client/signer.h"
+#include "client/small_file.h"
 #include "codesign/base/error.h"
 #include "codesign/cms/signed_message.h"
 

@@ -8,9 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "client/code_file.h"
 #include "client/commands.h"
 #include "client/package_file.h"
+#include "client/small_file.h"
 #include "codesign/base/error.h"
 #include "codesign/embedded_signature.h"
 #include "codesign/verify/description.h"
@@ -165,7 +165,7 @@ void Print(const CodeDescription& description, const SliceDescription& slice,
 absl::Status ShowPath(const std::string& path, const ShowCommand& command,
                       Collected& collected, Reporter& reporter) {
   ASSIGN_OR_RETURN(const StoredCode code,
-                   OpenStoredCode(path, command.bundle_version));
+                   StoredCode::Open(path, command.bundle_version));
   const CodeDescription description = Describe(code);
   ASSIGN_OR_RETURN(const std::vector<const SliceDescription*> slices,
                    ChooseSlices(description, command.architecture));

@@ -14,7 +14,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
-#include "client/code_file.h"
+#include "client/small_file.h"
 #include "codesign/base/endian.h"
 #include "codesign/base/error.h"
 #include "codesign/cms/certificate.h"

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "client/code_file.h"
 #include "client/sign_options.h"
+#include "client/small_file.h"
 #include "codesign/base/error.h"
 #include "codesign/code_directory.h"
 

@@ -2,10 +2,10 @@
 #include <system_error>
 
 #include "absl/status/status.h"
-#include "client/code_file.h"
 #include "client/commands.h"
 #include "client/package_file.h"
 #include "codesign/base/error.h"
+#include "codesign/base/mapped_file.h"
 #include "codesign/bundle/bundle.h"
 #include "codesign/image/disk_image.h"
 #include "codesign/image/disk_image_code.h"
@@ -18,15 +18,15 @@ namespace codeseal::client {
 namespace {
 
 absl::Status StripFile(const std::string& path) {
-  if (IsPackagePath(path)) return StripPackageFile(path);
-  ASSIGN_OR_RETURN(const MappedFile file, OpenCodeFile(path));
+  ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
   if (DiskImage::IsDiskImage(file.bytes())) return StripDiskImage(path);
   return LooksLikeMachO(file.bytes()) ? StripSignature(path)
                                       : StripSignatureAttributes(path);
 }
 
-// A bundle, also by the name of its executable, or a file.
+// A package, a bundle, also by the name of its executable, or a file.
 absl::Status StripPath(const std::string& path) {
+  if (IsPackagePath(path)) return StripPackageFile(path);
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) return StripBundle(path);
   if (const auto bundle = FindBundleOfExecutable(path)) {

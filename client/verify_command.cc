@@ -6,12 +6,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "client/code_file.h"
 #include "client/commands.h"
 #include "client/fix_hints.h"
 #include "client/package_file.h"
 #include "client/sign_options.h"
+#include "client/small_file.h"
 #include "codesign/base/error.h"
+#include "codesign/verify/stored_code.h"
 #include "codesign/verify/verifier.h"
 
 namespace codeseal::client {
@@ -337,7 +338,7 @@ PackageVerifyOptions PackageOptions(const VerifyOptions& options) {
 absl::StatusOr<StoredCode> OpenToVerify(const std::string& path,
                                         const VerifyCommand& command) {
   ASSIGN_OR_RETURN(StoredCode code,
-                   OpenStoredCode(path, command.bundle_version));
+                   StoredCode::Open(path, command.bundle_version));
   if (!command.detached_path.empty()) {
     ASSIGN_OR_RETURN(const Bytes signature,
                      ReadSmallFile(command.detached_path));

@@ -234,11 +234,11 @@ TEST_F(ClientServerTest, ClientWithoutRights) {
 
 TEST_F(ClientServerTest, OneBadFileDoesNotStopTheOthers) {
   StartServer();
-  const std::string text = Write("text", AsBytes("no code"));
+  const std::string broken = Write("broken", AsBytes("\xcf\xfa\xed\xfe"));
   const SubprocessResult sign =
-      Codeseal({"sign", "-s", "ec", "-v", text, tool_});
+      Codeseal({"sign", "-s", "ec", "-v", broken, tool_});
   EXPECT_EQ(sign.exit_code, 1);
-  EXPECT_THAT(sign.err, Explains(text, "", ""));
+  EXPECT_THAT(sign.err, Explains(broken, "", ""));
   EXPECT_EQ(Codeseal({"verify", "-q", tool_}).exit_code, 0);
 }
 

@@ -1,12 +1,11 @@
-#include "client/code_file.h"
+#include "client/small_file.h"
 
 #include <array>
-#include <filesystem>
 #include <iostream>
 #include <string_view>
-#include <system_error>
 
 #include "codesign/base/error.h"
+#include "codesign/base/mapped_file.h"
 #include "codesign/base/staged_file.h"
 
 namespace codeseal::client {
@@ -14,29 +13,7 @@ namespace {
 
 constexpr uint64_t kSmallFileSize = uint64_t{16} << 20;  // bytes
 
-absl::Status NotYet(const std::string& path, std::string_view what) {
-  return WithSubject(
-      MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_PLAN,
-                v1::REASON_UNSUPPORTED_CODE,
-                "it is " + std::string(what) +
-                    ", which this version of codeseal does not handle yet"),
-      path);
-}
-
 }  // namespace
-
-absl::StatusOr<MappedFile> OpenCodeFile(const std::string& path) {
-  std::error_code error;
-  if (std::filesystem::is_directory(path, error)) {
-    return NotYet(path, "a folder (an app bundle or framework?)");
-  }
-  return MappedFile::Open(path);
-}
-
-absl::StatusOr<StoredCode> OpenStoredCode(const std::string& path,
-                                          const std::string& version) {
-  return StoredCode::Open(path, version);
-}
 
 absl::StatusOr<Bytes> ReadSmallFile(const std::string& path) {
   ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
