@@ -13,7 +13,6 @@ constexpr uint32_t kFatMagic = 0xcafebabe;         // FAT_MAGIC
 constexpr uint32_t kFatMagicSwapped = 0xbebafeca;  // FAT_CIGAM
 constexpr uint32_t kFat64Magic = 0xcafebabf;       // FAT_MAGIC_64
 constexpr uint32_t kFat64MagicSwapped = 0xbfbafeca;
-constexpr size_t kFatHeaderSize = 8;
 constexpr size_t kFatArchSize = 20;
 constexpr uint32_t kMaxAlignLog2 = 31;
 
