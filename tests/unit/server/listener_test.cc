@@ -116,6 +116,9 @@ TEST_F(ListenerTest, TotalCapHolds) {
 }
 
 TEST_F(ListenerTest, SurvivesRunningOutOfDescriptors) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "UBSan opens a pipe to look at a vptr, which must fail here";
+#endif
   Start({});
   std::vector<int> sockets;
   for (int i = 0; i < 8; ++i) sockets.push_back(NewSocket());
