@@ -80,10 +80,10 @@ install_packages() {
   rm -f "$log"
 }
 
-# configure_preset PRESET: quietly, unless it fails.
+# configure_preset PRESET [OPTION...]: quietly, unless it fails.
 configure_preset() {
   mkdir -p "build/$1"
-  cmake --preset "$1" >"build/$1/configure.log" 2>&1 || {
+  cmake --preset "$@" >"build/$1/configure.log" 2>&1 || {
     cat "build/$1/configure.log" >&2
     die 1 "configuring failed (preset $1)"
   }
