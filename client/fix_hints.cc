@@ -62,6 +62,9 @@ std::string_view FixHint(Reason reason) {
     case v1::REASON_BAD_CERTIFICATE:
       return "give PEM or DER certificates; `openssl x509 -text -in FILE` "
              "shows whether a file is one";
+    case v1::REASON_BAD_REVOCATION_DATA:
+      return "--crl takes X.509 revocation lists, --ocsp OCSP responses; both "
+             "as DER or PEM";
     case v1::REASON_BAD_PLIST:
       return "check the property list with plutil -lint";
 
@@ -210,6 +213,13 @@ std::string_view FixHint(Reason reason) {
              "with --at TIME";
     case v1::REASON_MALFORMED_SIGNATURE:
       return "the signature is damaged: sign the code again with -f";
+    case v1::REASON_CERTIFICATE_REVOKED:
+      return "do not trust this file; its signer must sign it anew with "
+             "another "
+             "certificate";
+    case v1::REASON_REVOCATION_UNKNOWN:
+      return "give a current list with --crl FILE or an answer with --ocsp "
+             "FILE, or let the authority be asked over the network";
     case v1::REASON_BAD_TIMESTAMP:
       return "do not trust the time of signing; sign the code again with -f "
              "and "
