@@ -301,6 +301,27 @@ std::string_view FixHint(Reason reason) {
     case v1::REASON_BAD_DETACHED_SIGNATURE:
       return "make the detached signature again, from the code that it is "
              "for";
+    case v1::REASON_NO_ATTESTATION:
+      return "name the token's attestation certificates with --attestation and "
+             "--intermediate, as the vendor's tool exports them "
+             "(yubico-piv-tool "
+             "-a attest)";
+    case v1::REASON_BAD_ATTESTATION:
+      return "the attestation is about another key or of another vendor: "
+             "export it again for this key, and check --vendor-root";
+    case v1::REASON_REQUIREMENT_CHANGES:
+      return "stage a certificate of the same team and kind, or, if users may "
+             "be asked anew for keychain items and permissions, repeat it with "
+             "--allow-requirement-change";
+    case v1::REASON_IDENTITY_STATE:
+      return "look at the versions with `codeseald identity list`; a version "
+             "goes from staged over active and retired to disabled";
+    case v1::REASON_STATE_STORE:
+      return "give codeseald a folder of its own with state: {dir: ...}, on a "
+             "disk with room that it may write to";
+    case v1::REASON_CEREMONY:
+      return "compare the ceremony's file with what is on the token "
+             "(`codeseald token list`); a ceremony never replaces anything";
 
     case v1::Reason_INT_MIN_SENTINEL_DO_NOT_USE_:
     case v1::Reason_INT_MAX_SENTINEL_DO_NOT_USE_:
