@@ -93,11 +93,12 @@ Expression OrganizationAnchor(std::span<const Certificate> chain) {
 }  // namespace
 
 std::optional<RequirementExpression> BuildDefaultDesignated(
-    std::string_view identifier, std::span<const Certificate> chain) {
+    std::string_view identifier, std::span<const Certificate> chain,
+    bool (*is_apple_root)(const Certificate&)) {
   if (chain.empty()) return std::nullopt;
   Expression same_identifier = Leaf(RequirementOp::kIdentifier);
   same_identifier.key = ToBytes(identifier);
-  return And(std::move(same_identifier), IsAppleRoot(chain.back())
+  return And(std::move(same_identifier), is_apple_root(chain.back())
                                              ? AppleAnchor(chain)
                                              : OrganizationAnchor(chain));
 }

@@ -20,8 +20,10 @@ namespace codeseal {
 
 // `chain` is leaf first, self-signed root last. Nothing for an empty chain:
 // ad-hoc code stores no designated requirement. Does not check the chain.
+// `is_apple_root` is for tests, whose roots are their own.
 std::optional<RequirementExpression> BuildDefaultDesignated(
-    std::string_view identifier, std::span<const Certificate> chain);
+    std::string_view identifier, std::span<const Certificate> chain,
+    bool (*is_apple_root)(const Certificate&) = &IsAppleRoot);
 
 // What ad-hoc code is taken to require of itself: one of its own cdhashes.
 // Nothing for none.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "absl/time/civil_time.h"
 #include "absl/time/time.h"
@@ -151,6 +153,13 @@ const PlistValue* FindValue(const PlistDict* dictionary, std::string_view key) {
   return found == dictionary->end() ? nullptr : &found->second;
 }
 
+// Names come from the code and may be of any length.
+std::string Shortened(std::string_view text) {
+  constexpr size_t kMaxSize = 120;
+  if (text.size() <= kMaxSize) return std::string(text);
+  return std::string(text.substr(0, kMaxSize)) + "...";
+}
+
 class Evaluator {
  public:
   Evaluator(const RequirementContext& context, Evaluation& evaluation)
@@ -172,7 +181,15 @@ class Evaluator {
                            const) const;
   const Certificate* CertificateAt(int32_t slot) const;
   bool HasAppleRoot() const {
-    return !context_.chain.empty() && IsAppleRoot(context_.chain.back());
+    return !context_.chain.empty() &&
+           context_.is_apple_root(context_.chain.back());
+  }
+  // What the code has where the term asks for something else.
+  std::string Found(const RequirementExpression& expression) const;
+  std::string FoundInCertificate(const RequirementExpression& expression) const;
+  void Fail(const RequirementExpression& expression, std::string found) const {
+    evaluation_.failed.push_back(DumpRequirement(expression));
+    evaluation_.found.push_back(std::move(found));
   }
 
   const RequirementContext& context_;
@@ -205,6 +222,7 @@ Truth Evaluator::Or(const RequirementExpression& expression) {
   const Truth right = Evaluate(expression.operands[1]);
   if (left == Truth::kTrue || right == Truth::kTrue) {
     evaluation_.failed.resize(failed_count);
+    evaluation_.found.resize(failed_count);
     evaluation_.undecided.resize(undecided_count);
     return Truth::kTrue;
   }
@@ -222,7 +240,7 @@ Truth Evaluator::Not(const RequirementExpression& expression) {
     case Truth::kFalse:
       return Truth::kTrue;
     case Truth::kTrue:
-      evaluation_.failed.push_back(DumpRequirement(expression));
+      Fail(expression, "");
       return Truth::kFalse;
     case Truth::kUnknown:
       break;
@@ -351,6 +369,76 @@ Truth Evaluator::Term(const RequirementExpression& expression) const {
   return Truth::kFalse;  // an opcode that counts as false when not known
 }
 
+std::string Evaluator::FoundInCertificate(
+    const RequirementExpression& expression) const {
+  if (context_.chain.empty()) return "the code has no certificates";
+  const Certificate* certificate = CertificateAt(expression.number);
+  if (certificate == nullptr) {
+    return "the chain has only " + std::to_string(context_.chain.size()) +
+           " certificates";
+  }
+  const std::string name = "\"" + Shortened(certificate->CommonName()) + "\"";
+  if (expression.op == RequirementOp::kAnchorHash) {
+    return "it is " + name + ", H\"" + HexEncode(certificate->Sha1()) + "\"";
+  }
+  if (expression.op != RequirementOp::kCertificateField) {
+    return "it is " + name;
+  }
+  std::string_view key = AsText(expression.key);
+  key.remove_prefix(std::min(key.find('.') + 1, key.size()));
+  const std::vector<std::string> values = certificate->SubjectValues(key);
+  return values.empty() ? name + " has none"
+                        : "it is " + Shortened(values.back());
+}
+
+std::string Evaluator::Found(const RequirementExpression& expression) const {
+  switch (expression.op) {
+    case RequirementOp::kIdentifier:
+      return "it is " + Shortened(context_.identifier);
+    case RequirementOp::kAnchorApple:
+    case RequirementOp::kAnchorAppleGeneric:
+      if (context_.chain.empty()) return "the code has no certificates";
+      return "the root is \"" + Shortened(context_.chain.back().CommonName()) +
+             "\"";
+    case RequirementOp::kAnchorHash:
+    case RequirementOp::kCertificateField:
+    case RequirementOp::kCertificateOid:
+    case RequirementOp::kCertificatePolicy:
+    case RequirementOp::kCertificateDate:
+      return FoundInCertificate(expression);
+    case RequirementOp::kCdHash:
+      return context_.cdhashes.empty()
+                 ? ""
+                 : "it is " + HexEncode(context_.cdhashes.front());
+    case RequirementOp::kInfoValue:
+    case RequirementOp::kInfoField:
+    case RequirementOp::kEntitlement: {
+      const PlistDict* dictionary = expression.op == RequirementOp::kEntitlement
+                                        ? context_.entitlements
+                                        : context_.info;
+      const PlistValue* value = FindValue(dictionary, AsText(expression.key));
+      if (value == nullptr) return "there is none";
+      const auto* text = value->As<std::string>();
+      return text == nullptr ? "" : "it is " + Shortened(*text);
+    }
+    case RequirementOp::kPlatform:
+      return "it is " + std::to_string(context_.platform);
+    case RequirementOp::kFalse:
+    case RequirementOp::kTrue:
+    case RequirementOp::kAnd:
+    case RequirementOp::kOr:
+    case RequirementOp::kNot:
+    case RequirementOp::kCertificateTrusted:
+    case RequirementOp::kAnchorTrusted:
+    case RequirementOp::kNamedAnchor:
+    case RequirementOp::kNamedCode:
+    case RequirementOp::kNotarized:
+    case RequirementOp::kLegacy:
+      break;
+  }
+  return "";
+}
+
 Truth Evaluator::Evaluate(const RequirementExpression& expression) {
   if (expression.op == RequirementOp::kAnd) return And(expression);
   if (expression.op == RequirementOp::kOr) return Or(expression);
@@ -360,7 +448,7 @@ Truth Evaluator::Evaluate(const RequirementExpression& expression) {
   }
   const Truth truth = Term(expression);
   if (truth == Truth::kFalse) {
-    evaluation_.failed.push_back(DumpRequirement(expression));
+    Fail(expression, Found(expression));
   } else if (truth == Truth::kUnknown) {
     evaluation_.undecided.push_back(DumpRequirement(expression));
   }
@@ -385,16 +473,33 @@ Evaluation EvaluateRequirement(const RequirementExpression& expression,
   return evaluation;
 }
 
+std::string ExplainFailure(const Evaluation& evaluation) {
+  if (evaluation.truth != Truth::kFalse) {
+    return evaluation.truth == Truth::kTrue ? "" : Joined(evaluation.undecided);
+  }
+  std::vector<std::string> clauses;
+  for (size_t i = 0; i < evaluation.failed.size(); ++i) {
+    const std::string& found = evaluation.found[i];
+    clauses.push_back(evaluation.failed[i] +
+                      (found.empty() ? "" : " (" + found + ")"));
+  }
+  return Joined(clauses);
+}
+
 absl::Status CheckRequirement(const RequirementExpression& expression,
                               const RequirementContext& context) {
   const Evaluation evaluation = EvaluateRequirement(expression, context);
   if (evaluation.truth == Truth::kTrue) return absl::OkStatus();
-  return MakeError(
-      absl::StatusCode::kFailedPrecondition, v1::STAGE_VERIFY,
-      v1::REASON_REQUIREMENT_NOT_SATISFIED,
-      evaluation.truth == Truth::kFalse
-          ? "not satisfied: " + Joined(evaluation.failed)
-          : "cannot be decided outside macOS: " + Joined(evaluation.undecided));
+  const bool is_false = evaluation.truth == Truth::kFalse;
+  const std::vector<std::string>& clauses =
+      is_false ? evaluation.failed : evaluation.undecided;
+  return WithRule(
+      MakeError(
+          absl::StatusCode::kFailedPrecondition, v1::STAGE_VERIFY,
+          v1::REASON_REQUIREMENT_NOT_SATISFIED,
+          (is_false ? "not satisfied: " : "cannot be decided outside macOS: ") +
+              ExplainFailure(evaluation)),
+      clauses.empty() ? "" : clauses.front());
 }
 
 }  // namespace codeseal

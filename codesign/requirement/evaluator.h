@@ -32,6 +32,8 @@ struct RequirementContext {
   const PlistDict* entitlements = nullptr;
   std::span<const Certificate>
       chain;  // leaf first, root last; empty for ad-hoc
+  // What counts as "anchor apple generic"; tests have authorities of their own.
+  bool (*is_apple_root)(const Certificate&) = &IsAppleRoot;
 };
 
 // kUnknown: only macOS, with its services and settings, could tell.
@@ -42,14 +44,21 @@ struct Evaluation {
   // Texts of the terms that decided a verdict other than true.
   std::vector<std::string> failed;
   std::vector<std::string> undecided;  // "notarized", "anchor trusted", ...
+  // What the code has instead, for each of `failed`: "it is 2ABCDE1234".
+  std::vector<std::string> found;
 };
 
 Evaluation EvaluateRequirement(const RequirementExpression& expression,
                                const RequirementContext& context);
 
+// Why a requirement is not satisfied, for people: each clause that failed, and
+// what the code has instead. "certificate leaf[subject.OU] = A (it is B)".
+std::string ExplainFailure(const Evaluation& evaluation);
+
 // The evaluation as a Status: OK when true.
 // Errors: FAILED_PRECONDITION STAGE_VERIFY REASON_REQUIREMENT_NOT_SATISFIED,
-// which names the terms that failed or could not be decided.
+// which explains the clauses that failed or could not be decided; its rule is
+// the first of them.
 absl::Status CheckRequirement(const RequirementExpression& expression,
                               const RequirementContext& context);
 

@@ -215,7 +215,33 @@ TEST(EvaluatorTest, SaysWhatFailed) {
   EXPECT_THAT(check("identifier x and always"),
               HasMessage("not satisfied: identifier x"));
   EXPECT_THAT(check("notarized"), HasMessage("outside macOS: notarized"));
+  EXPECT_EQ(GetErrorDetail(check("identifier x and never"))->rule(),
+            "identifier x");
   EXPECT_THAT(check("always"), IsOk());
+}
+
+TEST(EvaluatorTest, SaysWhatIsThereInstead) {
+  const auto explain = [](const std::string& text) {
+    return ExplainFailure(Evaluate(text));
+  };
+  EXPECT_EQ(explain("identifier x and certificate leaf[subject.OU] = OTHER"),
+            "identifier x (it is com.example.app); certificate "
+            "leaf[subject.OU] = OTHER (it is TEAM)");
+  EXPECT_EQ(explain("anchor apple generic"),
+            "anchor apple generic (the root is \"root\")");
+  EXPECT_EQ(explain("certificate leaf[subject.O] = X"),
+            "certificate leaf[subject.O] = X (\"Leaf 10\" has none)");
+  EXPECT_EQ(explain("certificate 5[field.1.2.3] exists"),
+            "certificate 5[field.1.2.3] /* exists */ (the chain has only 2 "
+            "certificates)");
+  EXPECT_EQ(explain("info[CFBundleVersion] = \"11\" and entitlement[x] exists"),
+            "info[CFBundleVersion] = \"11\" (it is 10.9); entitlement[x] /* "
+            "exists */ (there is none)");
+  EXPECT_EQ(explain("platform = 1"), "platform = 1 (it is 7)");
+  // What a true alternative did not need is not blamed.
+  EXPECT_EQ(explain("(never or always) and ! always"), "! always");
+  EXPECT_EQ(explain("notarized"), "notarized");
+  EXPECT_EQ(explain("always"), "");
 }
 
 }  // namespace
