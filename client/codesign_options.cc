@@ -166,6 +166,8 @@ struct Options {
   std::optional<std::string> certificates_prefix;
   bool deep = false;
   std::string bundle_version;
+  std::string detached;
+  std::string file_list;
   SignCommand sign;
   VerifyCommand verify;
 };
@@ -232,10 +234,8 @@ std::optional<PrintedText> Read(std::vector<char*>& argv, Options& options,
         Choose(Operation::kDisplay, options);
         break;
       case 'D':
-        return Fault(
-            "--detached: detached signatures are made and read by "
-            "`codeseal detach` and `codeseal attach`",
-            ExitCode::kNo);
+        options.detached = value;
+        break;
       case 'f':
         options.sign.force = true;
         break;
@@ -297,10 +297,8 @@ std::optional<PrintedText> Read(std::vector<char*>& argv, Options& options,
         options.certificates_prefix = optarg == nullptr ? "codesign" : value;
         break;
       case kFileList:
-        return Fault(
-            "--file-list is not possible here: what changes are the "
-            "executables and the _CodeSignature folders",
-            ExitCode::kNo);
+        options.file_list = value;
+        break;
       case kForceLibraryEntitlements:
         options.sign.force_library_entitlements = true;
         break;
@@ -399,6 +397,8 @@ ShowCommand Display(Options& options) {
   show.requirements_path = options.requirements;
   show.xml = options.display_xml;
   show.bundle_version = options.bundle_version;
+  show.detached_path = options.detached;
+  show.file_list_path = options.file_list;
   show.certificates_prefix = options.certificates_prefix.value_or("");
   // ":FILE" is the old way to ask for XML.
   if (options.entitlements.starts_with(':')) {
@@ -445,6 +445,8 @@ Invocation ParseCodesign(const std::vector<std::string>& arguments) {
       options.sign.deep = options.deep;
       options.sign.strict = !options.verify.no_strict;
       options.sign.bundle_version = options.bundle_version;
+      options.sign.detached_path = options.detached;
+      options.sign.file_list_path = options.file_list;
       options.sign.requirement = options.requirements;
       options.sign.entitlements_path = options.entitlements;
       options.sign.paths = std::move(paths);
@@ -463,6 +465,7 @@ Invocation ParseCodesign(const std::vector<std::string>& arguments) {
       --invocation.output.verbosity;
       options.verify.deep = options.deep;
       options.verify.bundle_version = options.bundle_version;
+      options.verify.detached_path = options.detached;
       options.verify.paths = std::move(paths);
       invocation.command = std::move(options.verify);
       break;

@@ -45,6 +45,7 @@ struct SignCommand {
   std::string resource_rules;     // refused
   std::string settings_path;      // settings for nested code, YAML
   std::string detached_path;      // empty: the signature goes into the code
+  std::string file_list_path;     // gets the files that changed
   std::string host_architecture;  // "" is arm64
   std::string identifier;
   std::string identifier_prefix;
@@ -92,6 +93,8 @@ struct ShowCommand {
   std::string certificates_prefix;  // PREFIX0, PREFIX1, ...
   std::string signature_prefix;     // PREFIX.arm64.cms, .arm64.codedirectory
   std::string bundle_version;       // of a framework; empty: the current one
+  std::string detached_path;        // empty: the code's own signature
+  std::string file_list_path;       // gets the files that make up the signature
   std::vector<std::string> paths;
 };
 void RunShow(const ShowCommand& command, Reporter& reporter);

@@ -93,10 +93,13 @@ void AddSign(CLI::App& root, Parsed& parsed) {
                  "(default: CODESEAL_IDENTITY)")
       ->type_name("IDENTITY");
   app.add_flag("-f,--force", sign.force, "replace an existing signature");
-  app.add_option(
-         "-D,--detached", sign.detached_path,
-         "write the signature of one file that has no room for it here, "
-         "not into extended attributes")
+  app.add_option("-D,--detached", sign.detached_path,
+                 "write the signature of one file here: not into it, nor into "
+                 "extended attributes")
+      ->type_name("FILE");
+  app.add_option("--file-list", sign.file_list_path,
+                 "append the paths of all files that changed to FILE; - is "
+                 "stdout")
       ->type_name("FILE");
   app.add_option("-i,--identifier", sign.identifier,
                  "identifier (default: from Info.plist or the file's name)")
@@ -234,6 +237,13 @@ void AddShow(CLI::App& root, Parsed& parsed) {
                  "write each slice's CMS and what it signs to "
                  "PREFIX.ARCH.cms and PREFIX.ARCH.codedirectory")
       ->type_name("PREFIX");
+  app.add_option("-D,--detached", show.detached_path,
+                 "the signature of the file, as sign --detached wrote it")
+      ->type_name("FILE");
+  app.add_option("--file-list", show.file_list_path,
+                 "append the paths of the files with the signature to FILE; - "
+                 "is stdout")
+      ->type_name("FILE");
   app.add_option("--bundle-version", show.bundle_version, kBundleVersionHelp)
       ->type_name("VERSION");
   AddPaths(app, show.paths);

@@ -11,6 +11,7 @@
 #include "client/commands.h"
 #include "client/package_file.h"
 #include "client/small_file.h"
+#include "client/stored_files.h"
 #include "codesign/base/error.h"
 #include "codesign/embedded_signature.h"
 #include "codesign/verify/description.h"
@@ -164,8 +165,9 @@ void Print(const CodeDescription& description, const SliceDescription& slice,
 
 absl::Status ShowPath(const std::string& path, const ShowCommand& command,
                       Collected& collected, Reporter& reporter) {
-  ASSIGN_OR_RETURN(const StoredCode code,
-                   StoredCode::Open(path, command.bundle_version));
+  ASSIGN_OR_RETURN(
+      const StoredCode code,
+      OpenStoredCode(path, command.bundle_version, command.detached_path));
   const CodeDescription description = Describe(code);
   ASSIGN_OR_RETURN(const std::vector<const SliceDescription*> slices,
                    ChooseSlices(description, command.architecture));
@@ -205,6 +207,8 @@ absl::Status ShowPath(const std::string& path, const ShowCommand& command,
     RETURN_IF_ERROR(
         ExtractCertificates(*slices.front(), command.certificates_prefix));
   }
+  RETURN_IF_ERROR(
+      AppendFileList(command.file_list_path, code.ModifiedFiles(), reporter));
   if (!command.signature_prefix.empty()) {
     RETURN_IF_ERROR(ExtractSignatures(code, slices, command.signature_prefix));
   }

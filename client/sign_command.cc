@@ -21,6 +21,7 @@
 #include "client/sign_options.h"
 #include "client/sign_settings.h"
 #include "client/signer.h"
+#include "client/stored_files.h"
 #include "codesign/base/error.h"
 #include "codesign/code_directory.h"
 #include "codesign/code_signing.h"
@@ -149,6 +150,22 @@ nlohmann::json ReportItem(const CodeToSign& item,
     result["slices"].push_back(std::move(described));
   }
   return result;
+}
+
+// The files that signing wrote.
+std::vector<std::string> ChangedFiles(const Job& job,
+                                      const SignCommand& command) {
+  if (!command.detached_path.empty()) return {command.detached_path};
+  std::vector<std::string> changed;
+  for (const CodeToSign& item : job.signing->planned()) {
+    const auto code = StoredCode::Open(
+        item.path, item.path == job.path ? command.bundle_version : "");
+    if (!code.ok()) continue;  // what was just written can be read
+    for (std::string& path : code->ModifiedFiles()) {
+      changed.push_back(std::move(path));
+    }
+  }
+  return changed;
 }
 
 // Nested code first, as it was signed.
@@ -341,7 +358,13 @@ void SignTogether(std::span<const std::string> paths, bool is_last,
   }
   RunStages(jobs, command, setup, reporter);
   for (Job& job : jobs) {
-    if (job.fault.ok() && !command.dry_run) job.fault = job.signing->Commit();
+    if (job.fault.ok() && !command.dry_run) {
+      job.fault = job.signing->Commit();
+      if (job.fault.ok() && !command.file_list_path.empty()) {
+        job.fault = AppendFileList(command.file_list_path,
+                                   ChangedFiles(job, command), reporter);
+      }
+    }
     if (job.fault.ok()) {
       ReportDone(job, command, setup.identity, reporter);
     } else if (reporter.is_apple() && IsInBundle(job.path) &&

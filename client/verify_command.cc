@@ -11,6 +11,7 @@
 #include "client/package_file.h"
 #include "client/sign_options.h"
 #include "client/small_file.h"
+#include "client/stored_files.h"
 #include "codesign/base/error.h"
 #include "codesign/verify/stored_code.h"
 #include "codesign/verify/verifier.h"
@@ -335,26 +336,14 @@ PackageVerifyOptions PackageOptions(const VerifyOptions& options) {
   return package_options;
 }
 
-absl::StatusOr<StoredCode> OpenToVerify(const std::string& path,
-                                        const VerifyCommand& command) {
-  ASSIGN_OR_RETURN(StoredCode code,
-                   StoredCode::Open(path, command.bundle_version));
-  if (!command.detached_path.empty()) {
-    ASSIGN_OR_RETURN(const Bytes signature,
-                     ReadSmallFile(command.detached_path));
-    RETURN_IF_ERROR(
-        WithSubject(code.UseDetached(signature), command.detached_path));
-  }
-  return code;
-}
-
 void VerifyPath(const std::string& path, const VerifyCommand& command,
                 const VerifyOptions& options, Reporter& reporter) {
   if (IsPackagePath(path)) {
     return VerifyPackageFile(path, PackageOptions(options), reporter);
   }
   reporter.Progress("verifying " + path);
-  const absl::StatusOr<StoredCode> code = OpenToVerify(path, command);
+  const absl::StatusOr<StoredCode> code =
+      OpenStoredCode(path, command.bundle_version, command.detached_path);
   if (!code.ok()) return reporter.Fail("verify", path, code.status());
   const VerificationReport report = Verify(*code, options);
 

@@ -81,6 +81,9 @@ class MachOCode : public CodeObject {
     return strict.ok() ? strict : WithPath(strict, path());
   }
 
+  bool HasSignature(size_t slice) const override {
+    return universal_->slices()[slice].mach_o.signature_command().has_value();
+  }
   ByteView StoredSignature(size_t slice) const override {
     return universal_->slices()[slice].mach_o.Signature();
   }
@@ -248,12 +251,8 @@ std::optional<EmbeddedSignature> ReadOldSignature(const CodeObject& code,
 
 bool IsSigned(const CodeObject& code) {
   for (size_t i = 0; i < code.slice_count(); ++i) {
-    const bool has_place =
-        code.universal() != nullptr &&
-        code.universal()->slices()[i].mach_o.signature_command().has_value();
-    const ByteView stored = code.StoredSignature(i);
-    if (stored.empty() && !has_place) continue;
-    const auto old = EmbeddedSignature::Parse(stored);
+    if (!code.HasSignature(i)) continue;
+    const auto old = EmbeddedSignature::Parse(code.StoredSignature(i));
     if (!old.ok() || !old->is_linker_signed()) return true;
   }
   return false;

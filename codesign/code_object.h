@@ -4,7 +4,7 @@
 //
 //   path -> [CodeObject] -> SigningPlan -> CodeDirectories, staged files
 //
-//   Mach-O          slices, hashed by page; signature in the file
+//   Mach-O          slices, hashed by page; signature in the file, or apart
 //   disk image      hashed whole; signature in place of the trailer
 //   any other file  hashed whole; signature in a SignatureStore
 //
@@ -85,6 +85,10 @@ class CodeObject {
   // Errors: FAILED_PRECONDITION, what Apple's strict validation refuses.
   virtual absl::Status CheckStrictStructure() const { return absl::OkStatus(); }
 
+  // Whether a slice has a signature, or at least a place for one.
+  virtual bool HasSignature(size_t slice) const {
+    return !StoredSignature(slice).empty();
+  }
   // The present signature of a slice as a SuperBlob (fade0cc0), the CMS in its
   // wrapper, perhaps with padding behind it; broken ones, too. Empty for none.
   virtual ByteView StoredSignature(size_t slice) const = 0;

@@ -139,18 +139,23 @@ absl::Status StoredCode::ReadMainFile() {
 }
 
 absl::Status StoredCode::UseDetached(ByteView signature) {
-  if (bundle_.has_value() || universal_.has_value() ||
-      disk_image_.has_value()) {
+  if (bundle_.has_value() || disk_image_.has_value()) {
     return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
                      v1::REASON_BAD_OPTION,
-                     "a detached signature is for files that have no room for "
-                     "one");
+                     "a detached signature is for one file, and disk images "
+                     "have theirs inside");
   }
-  CodePart& part = parts_.front();
-  RETURN_IF_ERROR(CheckDetached(signature, part.code));
   assembled_signature_ = ToBytes(signature);
-  part.signature = assembled_signature_;
-  part.signature_status = absl::OkStatus();
+  for (CodePart& part : parts_) {
+    part.signature = assembled_signature_;
+    part.signature_status = absl::OkStatus();
+    if (part.mach_o != nullptr) {
+      ASSIGN_OR_RETURN(part.signature,
+                       FindDetached(assembled_signature_, *part.mach_o));
+    } else {
+      RETURN_IF_ERROR(CheckDetached(assembled_signature_, part.code));
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -245,6 +250,20 @@ std::optional<ByteView> StoredCode::SideFile(const CodePart& part,
     return part.mach_o->info_plist();
   }
   return std::nullopt;
+}
+
+std::vector<std::string> StoredCode::ModifiedFiles() const {
+  std::vector<std::string> files = {main_file_.path()};
+  for (const std::string& name : signature_files_) {
+    files.push_back(bundle_->SignatureFolder() + "/" + name);
+  }
+  for (std::string& file : files) {
+    std::error_code error;
+    const std::filesystem::path canonical =
+        std::filesystem::canonical(file, error);
+    if (!error) file = canonical.string();
+  }
+  return files;
 }
 
 std::string StoredCode::Subject(const CodePart& part) const {

@@ -54,8 +54,9 @@ class StoredCode {
                                          std::string_view version = "");
 
   // Takes this signature, made by sign --detached, in place of the stored one.
-  // Errors: those of CheckDetached(); INVALID_ARGUMENT REASON_BAD_OPTION for a
-  // bundle and for code that has its signature inside.
+  // Errors: those of CheckDetached() and FindDetached(), after which the code
+  // must not be judged; INVALID_ARGUMENT REASON_BAD_OPTION for bundles and disk
+  // images.
   absl::Status UseDetached(ByteView signature);
 
   const std::string& path() const { return path_; }  // as given
@@ -78,6 +79,11 @@ class StoredCode {
   // Info.plist, the CodeResources, a disk image's trailer. Nullopt when there
   // is none.
   std::optional<ByteView> SideFile(const CodePart& part, uint32_t slot) const;
+
+  // Absolute paths of the files that signing wrote or would write again: the
+  // main file, and what the _CodeSignature folder holds of the signature.
+  // Spec: Security, bundlediskrep.cpp, modifiedFiles().
+  std::vector<std::string> ModifiedFiles() const;
 
   // Names of the files in _CodeSignature that the signature is made of.
   std::span<const std::string> signature_files() const {

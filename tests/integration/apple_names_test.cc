@@ -169,6 +169,39 @@ TEST_F(AppleNamesTest, ConstraintsAreSignedAndShown) {
                     HasSubstr("AB12CD34EF")));
 }
 
+TEST_F(AppleNamesTest, DetachedSignatureLeavesTheCodeAlone) {
+  const std::string before = folder_.Read("tool");
+  const std::string signature = folder_.Path("tool.sig");
+  const SubprocessResult sign =
+      Codesign({"-s", "ec", "-D", signature, "--file-list", "-", tool_});
+  EXPECT_EQ(sign.exit_code, 0) << sign.err;
+  EXPECT_EQ(sign.out, signature + "\n");
+  EXPECT_EQ(folder_.Read("tool"), before);
+  EXPECT_EQ(Codesign({"-v", tool_}).exit_code, 1);
+  EXPECT_EQ(Codesign({"-v", "-D", signature, tool_}).exit_code, 0);
+  EXPECT_THAT(Codesign({"-dvv", "-D", signature, tool_}).err,
+              HasSubstr("Authority=" + Leaf("ec").CommonName() + "\n"));
+  EXPECT_EQ(Codesign({"-s", "ec", "-D", signature, tool_}).exit_code, 1);
+}
+
+TEST_F(AppleNamesTest, FileListNamesWhatSigningChanged) {
+  const std::string app = folder_.Path("Demo.app");
+  std::filesystem::create_directories(app + "/Contents/MacOS");
+  std::filesystem::copy_file(tool_, app + "/Contents/MacOS/Demo");
+  folder_.Write("Demo.app/Contents/Info.plist",
+                "<plist><dict><key>CFBundleExecutable</key>"
+                "<string>Demo</string></dict></plist>");
+  const std::string real = std::filesystem::canonical(app).string();
+  const std::string expected = real + "/Contents/MacOS/Demo\n" + real +
+                               "/Contents/_CodeSignature/CodeResources\n";
+  const std::string list = folder_.Write("list", "before\n");
+  const SubprocessResult sign =
+      Codesign({"-s", "ec", "--file-list", list, app});
+  ASSERT_EQ(sign.exit_code, 0) << sign.err;
+  EXPECT_EQ(folder_.Read("list"), "before\n" + expected);
+  EXPECT_EQ(Codesign({"-d", "--file-list=-", app}).out, expected);
+}
+
 TEST_F(AppleNamesTest, RemovesSignatures) {
   Sign();
   const SubprocessResult removed = Codesign({"--remove-signature", tool_});

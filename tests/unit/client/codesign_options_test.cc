@@ -196,8 +196,6 @@ TEST(CodesignOptionsTest, WhatCannotExistHereSaysSo) {
       {{"-s-", "--resource-rules", "r", "a"}, "obsolete"},
       {{"-s-", "--detached-database", "a"}, "--detached FILE"},
       {{"-d", "--der", "a"}, "--xml"},
-      {{"-s-", "--file-list", "f", "a"}, "_CodeSignature"},
-      {{"-s-", "--detached", "f", "a"}, "codeseal detach"},
       {{"-s-", "--team-identifier", "T", "a"}, "certificate"},
   };
   for (const auto& [words, advice] : cases) {
@@ -206,6 +204,18 @@ TEST(CodesignOptionsTest, WhatCannotExistHereSaysSo) {
     EXPECT_THAT(printed.err, StartsWith("codesign: "));
     EXPECT_THAT(printed.err, HasSubstr(advice));
   }
+}
+
+TEST(CodesignOptionsTest, DetachedAndFileList) {
+  const auto sign =
+      As<SignCommand>({"-s-", "-D", "sig", "--file-list", "-", "a"});
+  EXPECT_EQ(sign.detached_path, "sig");
+  EXPECT_EQ(sign.file_list_path, "-");
+  EXPECT_EQ(As<VerifyCommand>({"-v", "--detached", "sig", "a"}).detached_path,
+            "sig");
+  const auto show = As<ShowCommand>({"-d", "-Dsig", "--file-list=f", "a"});
+  EXPECT_EQ(show.detached_path, "sig");
+  EXPECT_EQ(show.file_list_path, "f");
 }
 
 TEST(CsreqOptionsTest, TextOrBinary) {
