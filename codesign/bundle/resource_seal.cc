@@ -65,6 +65,25 @@ absl::Status Invalid(std::string_view path, std::string_view why) {
   return BundleError(v1::REASON_RESOURCE_SEAL_INVALID, path, why);
 }
 
+// A path names something below the resource base, or, in a seal of the bundle's
+// root, beside it ("../NAME"). Nothing is ever looked up by such a path, but
+// one that leads elsewhere, or that the walk would spell otherwise, would never
+// be compared with anything.
+absl::Status CheckPath(const std::string& path) {
+  std::string_view rest = path;
+  if (rest.starts_with("../")) rest.remove_prefix(3);
+  for (;;) {
+    const size_t slash = rest.find('/');
+    const std::string_view part = rest.substr(0, slash);
+    if (part.empty() || part == "." || part == ".." ||
+        part.find('\0') != std::string_view::npos) {
+      return Invalid(path, "this is no path of a file in the bundle");
+    }
+    if (slash == std::string_view::npos) return absl::OkStatus();
+    rest.remove_prefix(slash + 1);
+  }
+}
+
 absl::StatusOr<SealedFile> ToSealedFile(const std::string& path,
                                         const PlistDict& dict) {
   SealedFile file;
@@ -555,6 +574,7 @@ absl::StatusOr<ResourceSeal> ParseCodeResources(ByteView bytes) {
   if (const auto* files = FindInDict<PlistDict>(*dict, "files")) {
     auto& resources = seal.files.emplace();
     for (const auto& [path, value] : *files) {
+      RETURN_IF_ERROR(CheckPath(path));
       ASSIGN_OR_RETURN(resources[path], ToVersion1Resource(path, value));
     }
   }
@@ -564,6 +584,7 @@ absl::StatusOr<ResourceSeal> ParseCodeResources(ByteView bytes) {
     }
     auto& resources = seal.files2.emplace();
     for (const auto& [path, value] : *files2) {
+      RETURN_IF_ERROR(CheckPath(path));
       ASSIGN_OR_RETURN(resources[path], ToSealedResource(path, value));
     }
   }

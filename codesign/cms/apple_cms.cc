@@ -24,6 +24,8 @@ using asn1::Reader;
 constexpr size_t kMaxCmsSize = 1024 * 1024;
 constexpr size_t kMaxCertificateCount = 64;
 constexpr size_t kMaxAgilityDigestCount = 8;  // more than digests in use
+constexpr size_t kMaxSignerCount = 4;
+constexpr size_t kMaxRevocationValueCount = 64;
 
 // Whole OBJECT IDENTIFIER elements.
 constexpr uint8_t kIdData[] = {0x06, 0x09, 0x2a, 0x86, 0x48, 0x86,
@@ -467,6 +469,10 @@ absl::Status ReadSignerInfo(const Element& signer_info, CmsSignature& signature,
       ASSIGN_OR_RETURN(const Attribute attribute,
                        ReadAttribute(unsigned_reader));
       if (!Equal(attribute.oid.raw, kTimestampToken)) continue;
+      if (signature.timestamp_token.has_value()) {
+        return Malformed(attribute.oid.offset,
+                         "there are two timestamp tokens");
+      }
       ASSIGN_OR_RETURN(const Element token,
                        ReadSingleValue(attribute.values, asn1::kSequence,
                                        "timestamp token"));
@@ -635,14 +641,20 @@ absl::StatusOr<CmsSignature> ParseAppleCms(ByteView cms,
     }
     certificates.push_back(*std::move(certificate));
   }
+  std::vector<Bytes> revocation_values;
   if (fields.next_tag() == asn1::kContext1) {
-    RETURN_IF_ERROR(fields.Take(asn1::kContext1, "crls").status());
+    ASSIGN_OR_RETURN(const Element crls, fields.Take(asn1::kContext1, "crls"));
+    Reader crl_reader(crls);
+    while (!crl_reader.at_end()) {
+      if (revocation_values.size() == kMaxRevocationValueCount) {
+        return Malformed(crl_reader.offset(), "there are too many crls");
+      }
+      ASSIGN_OR_RETURN(const Element crl, crl_reader.Next("crl"));
+      revocation_values.push_back(ToBytes(crl.raw));
+    }
   }
   ASSIGN_OR_RETURN(const Element signer_infos,
                    fields.Take(asn1::kSet, "signerInfos"));
-  Reader signer_reader(signer_infos);
-  ASSIGN_OR_RETURN(const Element signer_info,
-                   signer_reader.Take(asn1::kSequence, "SignerInfo"));
   for (const Reader* reader : {&fields, &content_reader, &content_fields}) {
     if (!reader->at_end()) {
       return Malformed(reader->offset(), "the CMS has an unknown field here");
@@ -652,18 +664,32 @@ absl::StatusOr<CmsSignature> ParseAppleCms(ByteView cms,
   if (certificates.empty()) {
     return Malformed(certificate_set.offset, "the CMS holds no certificate");
   }
-  CmsSignature signature(certificates.front());
-  Element signer_identifier;
-  RETURN_IF_ERROR(ReadSignerInfo(signer_info, signature, signer_identifier));
-  ASSIGN_OR_RETURN(signature.signer,
-                   FindSigner(signer_identifier, certificates));
+  std::vector<CmsSignature> signers;
+  Reader signer_reader(signer_infos);
+  do {
+    if (signers.size() == kMaxSignerCount) {
+      return Malformed(signer_reader.offset(), "there are too many signers");
+    }
+    ASSIGN_OR_RETURN(const Element signer_info,
+                     signer_reader.Take(asn1::kSequence, "SignerInfo"));
+    CmsSignature signer(certificates.front());
+    Element identifier;
+    RETURN_IF_ERROR(ReadSignerInfo(signer_info, signer, identifier));
+    ASSIGN_OR_RETURN(signer.signer, FindSigner(identifier, certificates));
+    signers.push_back(std::move(signer));
+  } while (!signer_reader.at_end());
+  CmsSignature signature = std::move(signers.front());
+  signers.erase(signers.begin());
+  signature.other_signers = std::move(signers);
   signature.certificates = std::move(certificates);
+  signature.revocation_values = std::move(revocation_values);
   return signature;
 }
 
-absl::Status CheckAppleCms(const CmsSignature& signature,
-                           const CmsContent& content) {
-  RETURN_IF_ERROR(CheckContentIsComplete(content));
+namespace {
+
+absl::Status CheckOneSigner(const CmsSignature& signature,
+                            const CmsContent& content) {
   const bool is_sha1 = signature.digest_kind == DigestKind::kSha1;
 
   // The signature over the attributes.
@@ -692,6 +718,14 @@ absl::Status CheckAppleCms(const CmsSignature& signature,
                       HexEncode(signature.message_digest) + ", want " +
                       HexEncode(message_digest));
   }
+  // A forger could add a CodeDirectory that nobody signed, of a better digest
+  // than the one that somebody did.
+  if (!signature.cdhashes.has_value() &&
+      !signature.agility_digests.has_value() &&
+      content.code_directories.size() > 1) {
+    return DoesNotFit(
+        "the CMS signs one CodeDirectory, and there are others beside it");
+  }
   if (signature.cdhashes.has_value()) {
     const auto same = [](const Bytes& cdhash, const auto& code_directory) {
       return Equal(cdhash, ByteView(code_directory.digest).first(kCdHashSize));
@@ -718,6 +752,22 @@ absl::Status CheckAppleCms(const CmsSignature& signature,
     }
     if (!fits) {
       return DoesNotFit("the signed digests are not those of this code");
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckAppleCms(const CmsSignature& signature,
+                           const CmsContent& content) {
+  RETURN_IF_ERROR(CheckContentIsComplete(content));
+  RETURN_IF_ERROR(CheckOneSigner(signature, content));
+  for (const CmsSignature& other : signature.other_signers) {
+    const absl::Status status = CheckOneSigner(other, content);
+    if (!status.ok()) {
+      return DoesNotFit("another signer, " + other.signer.CommonName() + ": " +
+                        std::string(Message(status)));
     }
   }
   return absl::OkStatus();

@@ -78,8 +78,8 @@ absl::StatusOr<Bytes> BuildAppleCms(const CmsSigner& signer,
                                     const CmsContent& content,
                                     std::optional<absl::Time> signing_time);
 
-// What a CMS says, as stored. Only the first signer is looked at, as Apple
-// does.
+// What a CMS says, as stored. The first signer is the one that counts, as for
+// Apple.
 struct CmsSignature {
   // One entry of the V2 hash-agility attribute.
   struct AgilityDigest {
@@ -102,6 +102,13 @@ struct CmsSignature {
   Bytes signature_value;  // what an RFC 3161 token stamps
   // DER or BER of the RFC 3161 token; see timestamp.h.
   std::optional<Bytes> timestamp_token;
+  // Elements of the CMS's `crls`: lists of revoked certificates, OCSP
+  // responses. Not parsed.
+  std::vector<Bytes> revocation_values;
+  // Signers behind the first. Apple's code never looks at them; here a
+  // signature that is none, or one of something else, is a forger's trace.
+  // Without certificates, revocation values and signers of their own.
+  std::vector<CmsSignature> other_signers;
 };
 
 // Reads a ContentInfo; zero bytes behind it are ignored. Nothing is verified.
@@ -111,9 +118,10 @@ struct CmsSignature {
 absl::StatusOr<CmsSignature> ParseAppleCms(
     ByteView cms, std::span<const Certificate> known = {});
 
-// Checks the first signer's signature, messageDigest and both hash-agility
-// attributes against `content`. Not checked: trust, validity dates, the
-// timestamp.
+// Checks every signer's signature, messageDigest and both hash-agility
+// attributes against `content`. Without those attributes, as before 2016, the
+// CMS covers one CodeDirectory, and there may be no other. Not checked: trust,
+// validity dates, the timestamp.
 // Errors: FAILED_PRECONDITION REASON_CMS_SIGNATURE_INVALID.
 absl::Status CheckAppleCms(const CmsSignature& signature,
                            const CmsContent& content);

@@ -6,6 +6,7 @@
 #include "codesign/base/error.h"
 #include "codesign/cms/apple_cms.h"
 #include "codesign/cms/digest_signature.h"
+#include "codesign/cms/signer_verdict.h"
 #include "codesign/cms/trust.h"
 #include "codesign/image/flat_package.h"
 #include "codesign/image/package_info.h"
@@ -44,7 +45,6 @@ class Verifier {
     CheckRsa(table.Find(PackageSignatureKind::kRsa));
     CheckCms(table.Find(PackageSignatureKind::kCms));
     CheckTrust();
-    CheckDates();
     return std::move(report_);
   }
 
@@ -120,75 +120,43 @@ class Verifier {
       return Skip("timestamp", "the CMS signature does not hold");
     }
     signer_ = cms->signer;
+    revocation_values_ = cms->revocation_values;
     certificates_.insert(certificates_.end(), cms->certificates.begin(),
                          cms->certificates.end());
     report_.signing_time = cms->signing_time;
     if (!cms->timestamp_token.has_value()) {
       return Skip("timestamp", "there is none");
     }
-    const absl::StatusOr<Timestamp> timestamp = VerifyTimestampToken(
+    absl::StatusOr<Timestamp> timestamp = VerifyTimestampToken(
         *cms->timestamp_token, cms->signature_value, cms->certificates);
     if (!Record("timestamp", timestamp.status())) return;
     report_.checks.back().note =
         "stamped by " + timestamp->chain.front().CommonName();
     report_.timestamp = timestamp->time;
-    timestamp_is_apples_ = IsAppleRoot(timestamp->chain.back());
+    timestamp_ = *std::move(timestamp);
   }
 
   void CheckTrust() {
     if (!signer_.has_value()) {
-      return Skip("certificate-chain", "no signer is known");
+      Skip(kSignerChain, "no signer is known");
+      return Skip(kSignerDates, "no certificate is known");
     }
-    std::vector<Certificate> candidates = certificates_;
-    candidates.insert(candidates.end(), options_.anchors.begin(),
-                      options_.anchors.end());
-    absl::StatusOr<std::vector<Certificate>> chain =
-        BuildChain(*signer_, candidates);
-    if (!chain.ok()) {
-      report_.authorities = {*signer_};
-      Record("certificate-chain", chain.status());
-      return;
-    }
-    report_.authorities = *std::move(chain);
-    const Certificate& root = report_.authorities.back();
-    const bool is_apple = IsAppleRoot(root);
-    const bool is_known =
-        is_apple || std::find(options_.anchors.begin(), options_.anchors.end(),
-                              root) != options_.anchors.end();
-    absl::Status status = CheckPackageSigningChain(report_.authorities);
-    if (status.ok() && options_.require_trusted_anchor && !is_known) {
-      status = Verdict(v1::REASON_CHAIN_NOT_TRUSTED,
-                       "the root " + root.CommonName() +
-                           " is neither Apple's nor among the anchors");
-    }
-    if (status.ok() && is_apple && report_.timestamp.has_value() &&
-        !timestamp_is_apples_) {
-      status =
-          Verdict(v1::REASON_CHAIN_NOT_TRUSTED,
-                  "the signer is Apple's and the timestamp authority is not");
-    }
-    report_.trusted = status.ok() && is_known;
-    Record("certificate-chain", status,
-           (is_known ? "the trusted root is "
-                     : "the root, which nobody vouches for, is ") +
-               root.CommonName());
-  }
-
-  // As for code: without a timestamp nobody knows when it was signed, and an
-  // expired certificate counts only for those who ask.
-  void CheckDates() {
-    if (report_.authorities.empty()) {
-      return Skip("certificate-dates", "no certificate is known");
-    }
-    const absl::Time at = options_.at.value_or(report_.timestamp.value_or(
-        report_.signing_time.value_or(options_.now)));
-    const absl::Status status = CheckValidityDates(report_.authorities, at);
-    if (status.ok() || options_.check_expiration ||
-        report_.timestamp.has_value()) {
-      Record("certificate-dates", status);
-    } else {
-      Record("certificate-dates", absl::OkStatus(),
-             "tolerated: " + std::string(Message(status)));
+    SignerPolicy policy;
+    policy.purpose = SignerPurpose::kPackage;
+    policy.anchors = options_.anchors;
+    policy.require_trusted_anchor = options_.require_trusted_anchor;
+    policy.at = options_.at;
+    policy.now = options_.now;
+    policy.expiration_counts = options_.check_expiration;
+    policy.revocation = options_.revocation.get();
+    SignerVerdict verdict =
+        JudgeSigner({*signer_, certificates_, report_.signing_time, timestamp_,
+                     revocation_values_},
+                    policy);
+    report_.authorities = std::move(verdict.authorities);
+    report_.trusted = verdict.trusted;
+    for (SignerCheck& check : verdict.checks) {
+      report_.checks.push_back(std::move(check));
     }
   }
 
@@ -197,7 +165,8 @@ class Verifier {
   PackageReport report_;
   std::vector<Certificate> certificates_;  // of both signatures
   std::optional<Certificate> signer_;
-  bool timestamp_is_apples_ = false;
+  std::optional<Timestamp> timestamp_;  // verified
+  std::vector<Bytes> revocation_values_;
 };
 
 }  // namespace

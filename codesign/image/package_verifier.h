@@ -8,6 +8,7 @@
 #ifndef CODESEAL_CODESIGN_IMAGE_PACKAGE_VERIFIER_H_
 #define CODESEAL_CODESIGN_IMAGE_PACKAGE_VERIFIER_H_
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,6 +22,8 @@
 #include "codesign/base/digest.h"
 #include "codesign/base/mapped_file.h"
 #include "codesign/cms/certificate.h"
+#include "codesign/cms/revocation.h"
+#include "codesign/cms/signer_verdict.h"
 
 namespace codeseal {
 
@@ -33,18 +36,13 @@ struct PackageVerifyOptions {
   // signing time, else now.
   std::optional<absl::Time> at;
   bool check_expiration = false;
-  absl::Time now = absl::Now();  // tests choose it
+  std::shared_ptr<RevocationChecker> revocation;  // null: nobody is asked
+  absl::Time now = absl::Now();                   // tests choose it
 };
 
-// One thing that was looked at. The names are stable: "signed",
-// "package-checksum", "package-files", "rsa-signature", "cms-signature",
-// "timestamp", "certificate-chain", "certificate-dates".
-struct PackageCheck {
-  std::string name;
-  bool made = true;     // false: there was nothing to look at
-  absl::Status status;  // why it failed; OK otherwise
-  std::string note;     // for people
-};
+// The names are stable: "signed", "package-checksum", "package-files",
+// "rsa-signature", "cms-signature", "timestamp", and those of JudgeSigner().
+using PackageCheck = SignerCheck;
 
 struct PackageReport {
   std::string path;
@@ -67,7 +65,7 @@ struct PackageReport {
 
 // A Status only when the file is no flat package that can be read; every
 // verdict, also "not signed" (REASON_NOT_SIGNED), is in the report. Not
-// checked: revocation, the ticket, what the payload holds.
+// checked: the ticket, what the payload holds; revocation, unless asked for.
 absl::StatusOr<PackageReport> VerifyPackage(
     const MappedFile& file, const PackageVerifyOptions& options);
 

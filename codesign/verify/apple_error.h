@@ -31,6 +31,9 @@ inline constexpr AppleError kErrSignatureUnsupported = {
     "unsupported type or version of signature"};
 inline constexpr AppleError kErrReqInvalid = {
     -67052, "errSecCSReqInvalid", "invalid or corrupted code requirement(s)"};
+inline constexpr AppleError kErrReqUnsupported = {
+    -67051, "errSecCSReqUnsupported",
+    "unsupported type or version of code requirement(s)"};
 inline constexpr AppleError kErrReqFailed = {
     -67050, "errSecCSReqFailed",
     "code failed to satisfy specified code requirement(s)"};
@@ -122,6 +125,11 @@ inline constexpr AppleError kErrCertificateExpired = {
     -2147409654, "CSSMERR_TP_CERT_EXPIRED", "CSSMERR_TP_CERT_EXPIRED"};
 inline constexpr AppleError kErrNotTrusted = {
     -2147409622, "CSSMERR_TP_NOT_TRUSTED", "CSSMERR_TP_NOT_TRUSTED"};
+inline constexpr AppleError kErrCertificateRevoked = {
+    -2147409652, "CSSMERR_TP_CERT_REVOKED", "CSSMERR_TP_CERT_REVOKED"};
+inline constexpr AppleError kErrRevocationIncomplete = {
+    -67635, "errSecIncompleteCertRevocationCheck",
+    "An incomplete certificate revocation check occurred."};
 inline constexpr AppleError kErrTimestampInvalid = {
     -67892, "errSecTimestampInvalid", "The timestamp was not valid."};
 

@@ -49,6 +49,35 @@ const AppleError& AppleErrorOfSlot(uint32_t slot) {
   }
 }
 
+const AppleError& AppleErrorOfSigner(const absl::Status& status) {
+  switch (static_cast<int>(GetReason(status))) {  // int: a choice of some
+    case v1::REASON_CERTIFICATE_EXPIRED:
+      return kErrCertificateExpired;
+    case v1::REASON_CERTIFICATE_REVOKED:
+      return kErrCertificateRevoked;
+    case v1::REASON_REVOCATION_UNKNOWN:
+      return kErrRevocationIncomplete;
+    case v1::REASON_TEAM_IDENTIFIER_MISMATCH:
+      return kErrBadTeamIdentifier;
+    default:
+      break;
+  }
+  const std::string rule =
+      GetErrorDetail(status).value_or(ErrorDetail()).rule();
+  return rule == kRuleRootNotTrusted ? kErrSignatureUntrusted : kErrNotTrusted;
+}
+
+// What Apple calls a requirement that cannot be judged, or that does not hold.
+const AppleError& AppleErrorOfRequirement(const absl::Status& status) {
+  const Reason reason = GetReason(status);
+  if (reason == v1::REASON_REQUIREMENT_NOT_SATISFIED) return kErrReqFailed;
+  // RQ-3: an opcode that is not known; the other: a form that is not.
+  const bool is_unsupported =
+      reason == v1::REASON_UNSUPPORTED_VERSION ||
+      GetErrorDetail(status).value_or(ErrorDetail()).rule() == "RQ-3";
+  return is_unsupported ? kErrReqUnsupported : kErrReqInvalid;
+}
+
 class PartVerifier {
  public:
   PartVerifier(const StoredCode& code, const CodePart& part,
@@ -81,8 +110,6 @@ class PartVerifier {
   void CheckSigner();
   void CheckTimestamp(const CmsSignature& cms);
   void CheckTrust(const CmsSignature& cms);
-  void CheckDates();
-  void CheckTeam();
   void CheckSpecialSlots();
   void CheckOneSpecialSlot(uint32_t slot);
   void CheckEntitlements();
@@ -118,8 +145,8 @@ class PartVerifier {
   CheckList checks_;
 
   std::optional<EmbeddedSignature> signature_;
-  bool timestamp_is_apples_ = false;
-  bool signer_holds_ = false;  // CMS and chain passed
+  std::optional<Timestamp> timestamp_;  // verified
+  bool signer_holds_ = false;           // CMS and chain passed
 };
 
 bool PartVerifier::ReadSignature() {
@@ -226,7 +253,11 @@ void PartVerifier::CheckSigner() {
     blobs.push_back({directory.digest_kind(), directory.raw()});
   }
   CmsContent content = DescribeContent(blobs);
-  if (cms->digest_kind == DigestKind::kSha1) {
+  const auto is_sha1 = [](const CmsSignature& signer) {
+    return signer.digest_kind == DigestKind::kSha1;
+  };
+  if (is_sha1(*cms) || std::any_of(cms->other_signers.begin(),
+                                   cms->other_signers.end(), is_sha1)) {
     content.sha1_message_digest =
         ComputeDigest(DigestKind::kSha1, signature_->primary().raw());
   }
@@ -236,7 +267,12 @@ void PartVerifier::CheckSigner() {
     checks_.Fail(kCheckCmsSignature, kErrSignatureFailed, status);
     return;
   }
-  checks_.Pass(kCheckCmsSignature, "signed by " + cms->signer.CommonName());
+  std::string note = "signed by " + cms->signer.CommonName();
+  for (const CmsSignature& other : cms->other_signers) {
+    note +=
+        "; also signed, which does not count, by " + other.signer.CommonName();
+  }
+  checks_.Pass(kCheckCmsSignature, std::move(note));
   CheckTimestamp(*cms);
   CheckTrust(*cms);
 }
@@ -246,92 +282,43 @@ void PartVerifier::CheckTimestamp(const CmsSignature& cms) {
     checks_.Skip(kCheckTimestamp, "there is none");
     return;
   }
-  const absl::StatusOr<Timestamp> timestamp = VerifyTimestampToken(
+  absl::StatusOr<Timestamp> timestamp = VerifyTimestampToken(
       *cms.timestamp_token, cms.signature_value, cms.certificates);
   if (!timestamp.ok()) {
     checks_.Fail(kCheckTimestamp, kErrTimestampInvalid, timestamp.status());
     return;
   }
+  timestamp_ = *timestamp;
   report_.timestamp = timestamp->time;
-  timestamp_is_apples_ = IsAppleRoot(timestamp->chain.back());
   checks_.Pass(kCheckTimestamp,
                "stamped by " + timestamp->chain.front().CommonName());
 }
 
-// Rules of Apple's trust evaluation, when no anchors are demanded: any
-// self-signed root will do.
 void PartVerifier::CheckTrust(const CmsSignature& cms) {
-  std::vector<Certificate> candidates = cms.certificates;
-  candidates.insert(candidates.end(), options_.anchors.begin(),
-                    options_.anchors.end());
-  absl::StatusOr<std::vector<Certificate>> chain =
-      BuildChain(cms.signer, candidates);
-  if (!chain.ok()) {
-    report_.authorities = {cms.signer};
-    checks_.Fail(kCheckCertificateChain, kErrNotTrusted, chain.status());
-    return;
-  }
-  report_.authorities = *std::move(chain);
-  const Certificate& root = report_.authorities.back();
-  const bool is_apple = IsAppleRoot(root);
-  report_.trusted =
-      is_apple || std::find(options_.anchors.begin(), options_.anchors.end(),
-                            root) != options_.anchors.end();
-  const absl::Status status = CheckCodeSigningChain(report_.authorities);
-  if (!status.ok()) {
-    report_.trusted = false;
-    checks_.Fail(kCheckCertificateChain, kErrNotTrusted, status);
-  } else if (options_.require_trusted_anchor && !report_.trusted) {
-    checks_.Fail(kCheckCertificateChain, kErrSignatureUntrusted,
-                 v1::REASON_CHAIN_NOT_TRUSTED,
-                 "the root " + root.CommonName() +
-                     " is neither Apple's nor among the anchors");
-  } else if (is_apple && report_.timestamp.has_value() &&
-             !timestamp_is_apples_) {
-    // An Apple signer's certificate may have been stolen and have expired; a
-    // stranger's word on the time must not bring it back.
-    report_.trusted = false;
-    checks_.Fail(kCheckCertificateChain, kErrNotTrusted,
-                 v1::REASON_CHAIN_NOT_TRUSTED,
-                 "the signer is Apple's and the timestamp authority is not");
-  } else {
-    signer_holds_ = true;
-    checks_.Pass(kCheckCertificateChain,
-                 (report_.trusted ? "the trusted root is "
-                                  : "the root, which nobody vouches for, is ") +
-                     root.CommonName());
-  }
-  CheckDates();
-  checks_.Skip(kCheckRevocation, "nobody was asked");
-  CheckTeam();
-}
-
-void PartVerifier::CheckDates() {
-  const absl::Time at = options_.at.value_or(
-      report_.timestamp.value_or(report_.signing_time.value_or(options_.now)));
-  const absl::Status status = CheckValidityDates(report_.authorities, at);
-  // Without a timestamp nobody knows when it was signed: an expired
-  // certificate then counts only for those who ask.
-  const bool counts = options_.check_expiration ||
-                      best().HasFlag(kExpiresFlag) ||
-                      report_.timestamp.has_value();
-  if (status.ok()) {
-    checks_.Pass(kCheckCertificateDates);
-  } else if (counts) {
-    checks_.Fail(kCheckCertificateDates, kErrCertificateExpired, status);
-  } else {
-    checks_.Pass(kCheckCertificateDates,
-                 "tolerated: " + std::string(Message(status)));
-  }
-}
-
-void PartVerifier::CheckTeam() {
-  const absl::Status status =
-      CheckTeamIdentifier(report_.team_identifier, report_.authorities);
-  if (status.ok()) {
-    checks_.Pass(kCheckTeamIdentifier);
-  } else {
-    checks_.Fail(kCheckTeamIdentifier, kErrBadTeamIdentifier, status);
+  SignerPolicy policy;
+  policy.anchors = options_.anchors;
+  policy.require_trusted_anchor = options_.require_trusted_anchor;
+  policy.at = options_.at;
+  policy.now = options_.now;
+  policy.expiration_counts =
+      options_.check_expiration || best().HasFlag(kExpiresFlag);
+  policy.revocation = options_.revocation.get();
+  policy.team_identifier = report_.team_identifier;
+  SignerVerdict verdict =
+      JudgeSigner({cms.signer, cms.certificates, cms.signing_time, timestamp_,
+                   cms.revocation_values},
+                  policy);
+  report_.authorities = std::move(verdict.authorities);
+  report_.trusted = verdict.trusted;
+  signer_holds_ = verdict.holds;
+  for (SignerCheck& check : verdict.checks) {
+    if (!check.made) {
+      checks_.Skip(check.name, std::move(check.note));
+    } else if (check.status.ok()) {
+      checks_.Pass(check.name, std::move(check.note));
+    } else {
+      checks_.Fail(check.name, AppleErrorOfSigner(check.status), check.status);
+    }
   }
 }
 
@@ -472,8 +459,8 @@ void PartVerifier::CheckRequirements() {
     if (status.ok()) {
       checks_.Pass(kCheckExplicitRequirement);
     } else {
-      checks_.Fail(kCheckExplicitRequirement,
-                   expression.ok() ? kErrReqFailed : kErrReqInvalid, status);
+      checks_.Fail(kCheckExplicitRequirement, AppleErrorOfRequirement(status),
+                   status);
     }
   }
 
@@ -483,10 +470,7 @@ void PartVerifier::CheckRequirements() {
   if (status.ok()) {
     checks_.Pass(kCheckDesignatedRequirement, note);
   } else {
-    checks_.Fail(kCheckDesignatedRequirement,
-                 GetReason(status) == v1::REASON_REQUIREMENT_NOT_SATISFIED
-                     ? kErrReqFailed
-                     : kErrReqInvalid,
+    checks_.Fail(kCheckDesignatedRequirement, AppleErrorOfRequirement(status),
                  status);
   }
 }

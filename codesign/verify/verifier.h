@@ -11,6 +11,7 @@
 #define CODESEAL_CODESIGN_VERIFY_VERIFIER_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,6 +24,8 @@
 #include "codesign/base/digest.h"
 #include "codesign/bundle/resource_seal.h"
 #include "codesign/cms/certificate.h"
+#include "codesign/cms/revocation.h"
+#include "codesign/cms/signer_verdict.h"
 #include "codesign/verify/apple_error.h"
 #include "codesign/verify/stored_code.h"
 
@@ -39,6 +42,8 @@ struct VerifyOptions {
   // signing time, else now.
   std::optional<absl::Time> at = std::nullopt;
   bool check_expiration = false;
+  // --check-revocation: whom to ask. Null: nobody is.
+  std::shared_ptr<RevocationChecker> revocation = nullptr;
   absl::Time now = absl::Now();  // tests choose it
 
   // --deep: nested code is verified as thoroughly as the code itself. Without
@@ -60,10 +65,10 @@ inline constexpr char kCheckSignatureLayout[] = "signature-layout";
 inline constexpr char kCheckCodeDirectories[] = "code-directories";
 inline constexpr char kCheckCmsSignature[] = "cms-signature";
 inline constexpr char kCheckTimestamp[] = "timestamp";
-inline constexpr char kCheckCertificateChain[] = "certificate-chain";
-inline constexpr char kCheckCertificateDates[] = "certificate-dates";
-inline constexpr char kCheckRevocation[] = "revocation";
-inline constexpr char kCheckTeamIdentifier[] = "team-identifier";
+inline constexpr auto& kCheckCertificateChain = kSignerChain;
+inline constexpr auto& kCheckCertificateDates = kSignerDates;
+inline constexpr auto& kCheckRevocation = kSignerRevocation;
+inline constexpr auto& kCheckTeamIdentifier = kSignerTeam;
 inline constexpr char kCheckSpecialSlot[] = "special-slot";  // one for each
 inline constexpr char kCheckEntitlements[] = "entitlements-agree";
 inline constexpr char kCheckCodePages[] = "code-pages";  // for each digest
@@ -149,7 +154,7 @@ struct NestedReport {
 };
 
 // Every verdict, also "not signed at all" (REASON_NOT_SIGNED), is in the
-// report. Not checked: revocation and notarization.
+// report. Not checked: notarization; revocation, unless asked for.
 VerificationReport Verify(const StoredCode& code, const VerifyOptions& options);
 
 }  // namespace codeseal

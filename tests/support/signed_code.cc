@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "codesign/base/error.h"
-#include "codesign/cms/apple_cms.h"
 
 namespace codeseal::testing {
 namespace {
@@ -89,9 +88,11 @@ Bytes BuildSignedCode(const SignedCode& code) {
     const std::vector<Certificate> certificates =
         code.certificates.empty() ? code.chain->certificates()
                                   : code.certificates;
+    CmsContent content = DescribeContent(signed_blobs);
+    if (code.change_content) code.change_content(content);
     cms = Require(BuildAppleCms({code.chain->leaf.key(), nullptr, certificates},
-                                DescribeContent(signed_blobs),
-                                code.signing_time));
+                                content, code.signing_time));
+    if (code.change_cms) code.change_cms(cms);
   }
   for (size_t i = 0; i < directories.size(); ++i) {
     const uint32_t slot =

@@ -17,6 +17,7 @@
 #include "absl/time/time.h"
 #include "codesign/base/bytes.h"
 #include "codesign/base/digest.h"
+#include "codesign/cms/apple_cms.h"
 #include "codesign/code_directory.h"
 #include "codesign/super_blob.h"
 #include "tests/support/mach_o_builder.h"
@@ -45,6 +46,10 @@ struct SignedCode {
   std::function<void(CodeDirectoryFields&)> change_fields = {};
   // A CodeDirectory before it is signed.
   std::function<void(Bytes&)> change_directory = {};
+  // What the CMS will say that it signs.
+  std::function<void(CmsContent&)> change_content = {};
+  // The CMS itself.
+  std::function<void(Bytes&)> change_cms = {};
   // All blobs, CodeDirectories and CMS included, before they are packed.
   std::function<void(std::map<uint32_t, Bytes>&)> change_blobs = {};
   // The SuperBlob before it is written.

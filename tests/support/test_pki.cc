@@ -102,6 +102,14 @@ Certificate MakeCertificate(const CertificateSpec& spec, EVP_PKEY* subject_key,
   if (!names.empty()) {
     AddExtension(x509.get(), &context, NID_subject_alt_name, names);
   }
+  if (!spec.list_url.empty()) {
+    AddExtension(x509.get(), &context, NID_crl_distribution_points,
+                 "URI:" + spec.list_url);
+  }
+  if (!spec.ocsp_url.empty()) {
+    AddExtension(x509.get(), &context, NID_info_access,
+                 "OCSP;URI:" + spec.ocsp_url);
+  }
   for (const std::string& marker : spec.markers) AddMarker(x509.get(), marker);
   Require(X509_sign(x509.get(), issuer_key, EVP_sha256()) > 0,
           "certificate signature");

@@ -40,6 +40,8 @@ struct CertificateSpec {
   std::vector<std::string> markers;    // Apple's: critical, value 05 00
   std::vector<std::string> dns_names;  // subjectAltName
   std::vector<std::string> uris;       // subjectAltName
+  std::string list_url;                // of revoked certificates
+  std::string ocsp_url;
   absl::Time not_before = absl::Now() - absl::Hours(1);
   absl::Time not_after = absl::Now() + absl::Hours(24);
   uint64_t serial = 0;  // 0: random

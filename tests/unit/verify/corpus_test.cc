@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "codesign/cms/apple_cms.h"
+#include "codesign/cms/signed_message.h"
 #include "codesign/cms/trust.h"
 #include "codesign/embedded_signature.h"
 #include "codesign/macho/universal_file.h"
@@ -181,66 +182,209 @@ INSTANTIATE_TEST_SUITE_P(Corpus, CorpusCmsTest,
 
 // --- Verdicts ---------------------------------------------------------------
 
-std::string Verdict(const absl::Status& validity) {
-  if (validity.ok()) return "intact";
-  return GetReason(validity) == v1::REASON_NOT_SIGNED ? "unsigned" : "broken";
+// What is known of every item: Apple's verdict, as corpus.json has it, and why.
+// `why` lists what must fail, in Apple's order: the slice and the check, for
+// resources how many of each kind. Empty: nothing.
+struct KnownVerdict {
+  const char* id;
+  const char* verdict;  // "intact", "unsigned" or "broken"
+  Reason reason;        // of the first failure
+  const char* why;
+};
+
+constexpr Reason kNothing = v1::REASON_UNSPECIFIED;
+constexpr Reason kNotSigned = v1::REASON_NOT_SIGNED;
+constexpr Reason kResource = v1::REASON_SEALED_RESOURCE_CHANGED;
+
+constexpr KnownVerdict kKnownVerdicts[] = {
+    {"D01", "unsigned", kNotSigned, "x86_64 signed"},
+    {"D02", "unsigned", kNotSigned, "i386 signed"},
+    // One slice is not signed, and every one is verified by default.
+    {"D03", "unsigned", kNotSigned, "x86_64 signed"},
+    {"D04", "unsigned", kNotSigned, "x86_64 signed"},
+    {"D05", "intact", kNothing, ""},
+    {"D06", "intact", kNothing, ""},
+    {"D07", "unsigned", kNotSigned, "x86_64 signed"},
+    {"D08", "intact", kNothing, ""},
+    {"D09", "unsigned", kNotSigned, "arm64 signed"},
+    {"D10", "intact", kNothing, ""},
+    {"D11", "intact", kNothing, ""},
+    {"D12", "intact", kNothing, ""},
+    {"D13", "intact", kNothing, ""},
+    {"D14", "intact", kNothing, ""},
+    {"D15", "intact", kNothing, ""},
+    {"D16", "intact", kNothing, ""},
+    {"D17", "intact", kNothing, ""},
+    {"D18", "intact", kNothing, ""},
+    {"D19", "intact", kNothing, ""},
+    {"D20", "intact", kNothing, ""},
+    {"D21", "intact", kNothing, ""},
+    {"D22", "intact", kNothing, ""},
+    {"D23", "intact", kNothing, ""},
+    {"D24", "intact", kNothing, ""},
+    {"D25", "intact", kNothing, ""},
+    {"D26", "intact", kNothing, ""},
+    {"D27", "intact", kNothing, ""},  // see kObsoleteSeals
+    {"D28", "intact", kNothing, ""},
+    {"D29", "intact", kNothing, ""},
+    {"D30", "intact", kNothing, ""},
+    {"D31", "intact", kNothing, ""},
+    {"D32", "intact", kNothing, ""},
+    // Page 0 was changed after signing, in every slice.
+    {"D33", "broken", v1::REASON_CODE_MODIFIED,
+     "i386 code-pages, i386 code-pages, ppc7400 code-pages, ppc7400 "
+     "code-pages, x86_64 code-pages, x86_64 code-pages, ppc64 code-pages, "
+     "ppc64 code-pages"},
+    {"D34", "intact", kNothing, ""},
+    {"D35", "intact", kNothing, ""},
+    {"D36", "intact", kNothing, ""},
+    {"D37", "intact", kNothing, ""},
+    {"D38", "intact", kNothing, ""},
+    {"D39", "intact", kNothing, ""},
+    {"D40", "intact", kNothing, ""},
+    {"D41", "intact", kNothing, ""},
+    // Headers and Modules were stripped when it was embedded.
+    {"D42", "broken", kResource, "resources: 64 missing"},
+    {"D43", "intact", kNothing, ""},
+    {"D44", "intact", kNothing, ""},  // see kObsoleteSeals
+    {"D45", "intact", kNothing, ""},  // a signed message, no code
+    {"D46", "broken", kResource, "resources: 1 added"},
+    // A linker signed the other slice, and nobody the bundle; what should be a
+    // link, Versions/Current, is a copy.
+    {"D47", "unsigned", kNotSigned, "x86_64 signed, bundle-shape"},
+    {"D48", "unsigned", kNotSigned, "x86_64 signed"},
+    {"D49", "unsigned", kNotSigned, "signed"},
+};
+
+// Where our default answer is not the corpus's, which only asks whether what
+// was sealed is intact. Apple's codesign verifies strictly by default, and
+// strict verification refuses a seal of version 1
+// (errSecCSWeakResourceEnvelope) and rules with gaps
+// (errSecCSWeakResourceRules) before it looks at any file. That nothing else is
+// wrong is shown by --no-strict.
+struct ObsoleteSeal {
+  const char* id;
+  Reason reason;
+  const AppleError& apple_error;
+};
+const ObsoleteSeal kObsoleteSeals[] = {
+    {"D27", v1::REASON_WEAK_RESOURCE_ENVELOPE, kErrWeakResourceEnvelope},
+    {"D44", v1::REASON_WEAK_RESOURCE_RULES, kErrWeakResourceRules},
+};
+
+// "x86_64 signed, resources: 64 missing": every check that failed.
+std::string Why(const VerificationReport& report) {
+  std::string why;
+  const auto add = [&why](const std::string& text) {
+    why += (why.empty() ? "" : ", ") + text;
+  };
+  for (const SliceReport& slice : report.slices) {
+    for (const Check& check : slice.checks) {
+      if (check.outcome != CheckOutcome::kFailed ||
+          check.name == kCheckDesignatedRequirement) {
+        continue;
+      }
+      add((slice.architecture.empty() ? "" : slice.architecture + " ") +
+          check.name);
+    }
+  }
+  for (const Check& check : report.checks) {
+    if (check.outcome != CheckOutcome::kFailed) continue;
+    if (check.name != kCheckResources) {
+      add(check.name);
+      continue;
+    }
+    size_t counts[4] = {};
+    for (const ResourceProblem& problem : report.resources->problems) {
+      ++counts[static_cast<size_t>(problem.change)];
+    }
+    static constexpr const char* kWords[] = {"added", "modified", "missing",
+                                             "bad"};
+    for (size_t i = 0; i < 4; ++i) {
+      if (counts[i] == 0) continue;
+      add("resources: " + std::to_string(counts[i]) + " " + kWords[i]);
+    }
+  }
+  return why;
 }
 
-// Why an item is refused though the corpus calls it intact: all that its seal
-// covers is, but strict verification, which is the default of Apple's tool,
-// takes no seal of version 1, and none with rules of the author's own.
-Reason ObsoleteSeal(const std::string& id) {
-  if (id == "D27") return v1::REASON_WEAK_RESOURCE_ENVELOPE;
-  if (id == "D44") return v1::REASON_WEAK_RESOURCE_RULES;
-  return v1::REASON_UNSPECIFIED;
+struct Verdict {
+  std::string verdict;
+  Reason reason = kNothing;
+  std::string why;
+};
+
+Verdict VerdictOf(const VerificationReport& report) {
+  const absl::Status validity = report.Validity();
+  const Reason reason = GetReason(validity);
+  return {validity.ok()          ? "intact"
+          : reason == kNotSigned ? "unsigned"
+                                 : "broken",
+          reason, Why(report)};
 }
 
-// Why a broken item is.
-Reason KnownFault(const std::string& id) {
-  return id == "D33" ? v1::REASON_CODE_MODIFIED
-                     : v1::REASON_SEALED_RESOURCE_CHANGED;
+// A provisioning profile is a signed message. As code it is not signed.
+Verdict VerdictOfProfile(const CorpusItem& item) {
+  const VerificationReport report = VerifyCorpusItem(item);
+  EXPECT_THAT(report.Validity(), HasReason(kNotSigned));
+  const absl::StatusOr<MappedFile> file = MappedFile::Open(item.main_file);
+  EXPECT_THAT(file, IsOk());
+  const absl::StatusOr<SignedMessage> message =
+      OpenSignedMessage(file->bytes());
+  EXPECT_THAT(message, IsOk());
+  Bytes changed = ToBytes(file->bytes());
+  changed[changed.size() / 2] ^= 1;
+  EXPECT_FALSE(OpenSignedMessage(changed).ok());
+  return {message.ok() ? "intact" : "broken", GetReason(message.status()), ""};
 }
 
-TEST(CorpusVerdictTest, EveryItemHasTheExpectedOne) {
+// The table of all items, with what is expected and what is found; any
+// difference fails.
+TEST(CorpusVerdictTest, EveryItemHasTheExpectedOneForTheExpectedReason) {
+  ASSERT_EQ(testing::Corpus().size(), std::size(kKnownVerdicts));
+  std::printf("  item expected verdict  default answer\n");
   size_t count = 0;
-  for (const CorpusItem& item : testing::Corpus()) {
+  for (size_t i = 0; i < std::size(kKnownVerdicts); ++i) {
+    const KnownVerdict& known = kKnownVerdicts[i];
+    const CorpusItem& item = testing::Corpus()[i];
     SCOPED_TRACE(item.id);
+    ASSERT_EQ(item.id, known.id);
+    EXPECT_EQ(item.expected, known.verdict);
     if (!testing::IsFetched(item)) {
       std::printf("  %-4s was not fetched\n", item.id.c_str());
       EXPECT_FALSE(testing::IsCorpusRequired());
       continue;
     }
     ++count;
-    const VerificationReport report = VerifyCorpusItem(item);
-    const absl::Status validity = report.Validity();
-    std::string verdict = Verdict(validity);
-    const Reason obsolete = ObsoleteSeal(item.id);
-    if (obsolete != v1::REASON_UNSPECIFIED) {
-      EXPECT_THAT(validity, HasReason(obsolete));
-      verdict =
-          Verdict(VerifyCorpusItem(item, {.is_strict = false}).Validity());
-    }
-    if (item.expected == "broken") {
-      EXPECT_THAT(validity, HasReason(KnownFault(item.id)));
-    }
-    if (item.id == "D42" || item.id == "D46") {
-      ASSERT_TRUE(report.resources.has_value());
-      const bool is_d42 = item.id == "D42";
-      EXPECT_EQ(report.resources->problems.size(), is_d42 ? 64u : 1u);
-      for (const ResourceProblem& problem : report.resources->problems) {
-        EXPECT_EQ(problem.change,
-                  is_d42 ? ResourceChange::kMissing : ResourceChange::kAdded);
-      }
-    }
+    std::string answer = "the same";
+    Verdict found;
+    const auto* const obsolete = std::find_if(
+        std::begin(kObsoleteSeals), std::end(kObsoleteSeals),
+        [&item](const ObsoleteSeal& each) { return each.id == item.id; });
     if (item.id == "D45") {
-      // Intact as a CMS; codesign calls a file without a signature unsigned.
-      EXPECT_EQ(verdict, "unsigned");
+      found = VerdictOfProfile(item);
+      answer = "as code: not signed at all";
+    } else if (obsolete != std::end(kObsoleteSeals)) {
+      const VerificationReport strict = VerifyCorpusItem(item);
+      EXPECT_EQ(Why(strict), kCheckResourceSeal);
+      EXPECT_THAT(strict.Validity(), HasReason(obsolete->reason));
+      EXPECT_EQ(strict.FirstFailure()->apple_error, obsolete->apple_error);
+      answer = std::string(Message(strict.Validity()));
+      found = VerdictOf(VerifyCorpusItem(item, {.is_strict = false}));
     } else {
-      EXPECT_EQ(verdict, item.expected) << validity;
+      found = VerdictOf(VerifyCorpusItem(item));
     }
-    std::printf("  %-4s %-8s %-46s %s\n", item.id.c_str(), verdict.c_str(),
-                report.format.c_str(),
-                validity.ok() ? "" : std::string(Message(validity)).c_str());
+    const bool is_same = found.verdict == known.verdict &&
+                         found.reason == known.reason && found.why == known.why;
+    std::printf(
+        "  %-4s %-8s %-8s %-9s %s\n", item.id.c_str(), known.verdict,
+        found.verdict.c_str(), is_same ? answer.c_str() : "DIFFERENT",
+        known.reason == kNothing
+            ? ""
+            : (v1::Reason_Name(found.reason) + ": " + found.why).c_str());
+    EXPECT_EQ(found.verdict, known.verdict);
+    EXPECT_EQ(v1::Reason_Name(found.reason), v1::Reason_Name(known.reason));
+    EXPECT_EQ(found.why, known.why);
   }
   if (count == 0) GTEST_SKIP() << "no item was fetched";
 }
