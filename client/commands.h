@@ -99,6 +99,26 @@ struct ShowCommand {
 };
 void RunShow(const ShowCommand& command, Reporter& reporter);
 
+// Gatekeeper's questions.
+struct AssessCommand {
+  std::string type = "execute";    // "execute", "open", "install"
+  std::string anchors_path = {};   // PEM; roots that count as Apple's
+  bool needs_context = false;      // spctl --type open without --context
+  bool stops_at_first_no = false;  // spctl without --continue
+  std::vector<std::string> paths = {};
+};
+void RunAssess(const AssessCommand& command, Reporter& reporter);
+
+// What the notary, or the App Store, would refuse.
+struct PreflightCommand {
+  // "developer-id", "notarization", "app-store", "ad-hoc"
+  std::string purpose = {};
+  std::string profile_path = {};
+  std::string anchors_path = {};  // PEM; roots that count as Apple's
+  std::vector<std::string> paths = {};
+};
+void RunPreflight(const PreflightCommand& command, Reporter& reporter);
+
 struct StripCommand {
   std::vector<std::string> paths;
 };
@@ -138,6 +158,16 @@ struct IdentitiesShowCommand {
 };
 void RunIdentitiesShow(const IdentitiesShowCommand& command,
                        Reporter& reporter);
+
+// What is wrong with keys and certificates, of a server or a token.
+struct IdentitiesDoctorCommand {
+  SignerOptions signer;
+  std::string team = {};          // all should be of this team; empty: any
+  std::string anchors_path = {};  // PEM; roots that count as Apple's
+  int soon_days = 30;             // when to warn of an expiry
+};
+void RunIdentitiesDoctor(const IdentitiesDoctorCommand& command,
+                         Reporter& reporter);
 
 struct RequirementCompileCommand {
   std::string requirement;  // "=TEXT" or a path

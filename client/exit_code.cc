@@ -19,6 +19,7 @@ ExitCode ExitCodeFor(const absl::Status& status) {
       case v1::REASON_BAD_TOKEN_URI:
         return ExitCode::kUsage;
       case v1::REASON_REQUIREMENT_NOT_SATISFIED:
+      case v1::REASON_ASSESSMENT_REJECTED:  // 3, as spctl has it
         return ExitCode::kRequirementFailed;
       // Trying again does not help, whatever code they travel with.
       case v1::REASON_TLS_FAILED:

@@ -323,6 +323,12 @@ std::string_view FixHint(Reason reason) {
       return "compare the ceremony's file with what is on the token "
              "(`codeseald token list`); a ceremony never replaces anything";
 
+    case v1::REASON_ASSESSMENT_REJECTED:
+      return "see the advice with each reason; macOS lets in what a Developer "
+             "ID signed and Apple's notary has seen";
+    case v1::REASON_PROBLEMS_FOUND:
+      return "see the advice with each finding, and ask again";
+
     case v1::Reason_INT_MIN_SENTINEL_DO_NOT_USE_:
     case v1::Reason_INT_MAX_SENTINEL_DO_NOT_USE_:
       break;

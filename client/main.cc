@@ -62,6 +62,12 @@ void Run(const VerifyCommand& command, Reporter& reporter) {
 void Run(const ShowCommand& command, Reporter& reporter) {
   RunShow(command, reporter);
 }
+void Run(const AssessCommand& command, Reporter& reporter) {
+  RunAssess(command, reporter);
+}
+void Run(const PreflightCommand& command, Reporter& reporter) {
+  RunPreflight(command, reporter);
+}
 void Run(const StripCommand& command, Reporter& reporter) {
   RunStrip(command, reporter);
 }
@@ -79,6 +85,9 @@ void Run(const IdentitiesListCommand& command, Reporter& reporter) {
 }
 void Run(const IdentitiesShowCommand& command, Reporter& reporter) {
   RunIdentitiesShow(command, reporter);
+}
+void Run(const IdentitiesDoctorCommand& command, Reporter& reporter) {
+  RunIdentitiesDoctor(command, reporter);
 }
 void Run(const RequirementCompileCommand& command, Reporter& reporter) {
   RunRequirementCompile(command, reporter);

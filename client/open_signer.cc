@@ -24,41 +24,51 @@ const Clock& WallClock() {
 
 absl::StatusOr<std::unique_ptr<Signer>> OpenTokenSigner(
     const SignerOptions& options, bool validate_only) {
-  ASSIGN_OR_RETURN(TokenUri uri, ParseTokenUri(options.token_uri));
-  if (uri.config.module.empty()) {
-    return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
-                     v1::REASON_BAD_TOKEN_URI,
-                     "the token URI names no PKCS#11 module (module-path)");
-  }
+  ASSIGN_OR_RETURN(LocalToken local, OpenLocalToken(options.token_uri));
   TokenSignerOptions signer_options;
-  signer_options.key = uri.key;
+  signer_options.key = local.key;
+  signer_options.typed_pin = local.typed_pin;
   signer_options.timeout = options.timeout;
   signer_options.validate_only = validate_only;
   if (options.imported_key_allowed) {
     signer_options.key_policy = KeyPolicy::kImportedAllowed;
   }
   if (!options.chain_path.empty()) {
-    ASSIGN_OR_RETURN(const Bytes pem, ReadSmallFile(options.chain_path));
-    absl::StatusOr<std::vector<Certificate>> certificates =
-        Certificate::ParsePem(AsText(pem));
-    if (!certificates.ok()) {
-      return WithSubject(certificates.status(), options.chain_path);
-    }
-    signer_options.certificates = *std::move(certificates);
+    ASSIGN_OR_RETURN(signer_options.certificates,
+                     ReadCertificates(options.chain_path));
   }
-  if (uri.config.pin_source.empty()) {
-    ASSIGN_OR_RETURN(PromptedPin pin, PromptedPin::Ask(uri.config.label));
-    uri.config.pin_source = pin.pin_source();
-    signer_options.typed_pin =
-        std::make_shared<const PromptedPin>(std::move(pin));
-  }
-  ASSIGN_OR_RETURN(std::shared_ptr<Token> token,
-                   Token::Create(std::move(uri.config)));
-  return MakeTokenSigner(std::move(token), std::move(signer_options),
+  return MakeTokenSigner(std::move(local.token), std::move(signer_options),
                          WallClock());
 }
 
 }  // namespace
+
+absl::StatusOr<LocalToken> OpenLocalToken(const std::string& text) {
+  ASSIGN_OR_RETURN(TokenUri uri, ParseTokenUri(text));
+  if (uri.config.module.empty()) {
+    return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                     v1::REASON_BAD_TOKEN_URI,
+                     "the token URI names no PKCS#11 module (module-path)");
+  }
+  LocalToken local;
+  local.key = uri.key;
+  if (uri.config.pin_source.empty()) {
+    ASSIGN_OR_RETURN(PromptedPin pin, PromptedPin::Ask(uri.config.label));
+    uri.config.pin_source = pin.pin_source();
+    local.typed_pin = std::make_shared<const PromptedPin>(std::move(pin));
+  }
+  ASSIGN_OR_RETURN(local.token, Token::Create(std::move(uri.config)));
+  return local;
+}
+
+absl::StatusOr<std::vector<Certificate>> ReadCertificates(
+    const std::string& path) {
+  ASSIGN_OR_RETURN(const Bytes pem, ReadSmallFile(path));
+  absl::StatusOr<std::vector<Certificate>> certificates =
+      Certificate::ParsePem(AsText(pem));
+  if (!certificates.ok()) return WithSubject(certificates.status(), path);
+  return certificates;
+}
 
 absl::StatusOr<std::unique_ptr<Signer>> OpenSigner(const SignerOptions& options,
                                                    v1::TimestampMode timestamp,

@@ -4,11 +4,16 @@
 #define CODESEAL_CLIENT_OPEN_SIGNER_H_
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "client/commands.h"
+#include "client/pin_prompt.h"
 #include "client/signer.h"
 #include "codeseal/v1/signing.pb.h"
+#include "codesign/cms/certificate.h"
+#include "hsm/token.h"
 
 namespace codeseal::client {
 
@@ -18,6 +23,23 @@ namespace codeseal::client {
 absl::StatusOr<std::unique_ptr<Signer>> OpenSigner(const SignerOptions& options,
                                                    v1::TimestampMode timestamp,
                                                    bool validate_only);
+
+// A token on this machine, its PIN asked for if the URI has no pin-source.
+struct LocalToken {
+  std::shared_ptr<Token> token;
+  KeyReference key;  // empty: the URI names no key
+  // The token's pin_source, if typed: must live as long as the token.
+  std::shared_ptr<const PromptedPin> typed_pin;
+};
+
+// Errors: INVALID_ARGUMENT REASON_BAD_TOKEN_URI; those of PromptedPin::Ask()
+// and Token::Create().
+absl::StatusOr<LocalToken> OpenLocalToken(const std::string& uri);
+
+// The certificates of a PEM file.
+// Errors: those of ReadSmallFile() and Certificate::ParsePem().
+absl::StatusOr<std::vector<Certificate>> ReadCertificates(
+    const std::string& path);
 
 }  // namespace codeseal::client
 

@@ -11,6 +11,7 @@
 #include "client/codesign_options.h"
 #include "client/csreq_options.h"
 #include "client/security_options.h"
+#include "client/spctl_options.h"
 
 namespace codeseal::client {
 namespace {
@@ -28,11 +29,14 @@ struct Parsed {
   SignCommand sign;
   VerifyCommand verify;
   ShowCommand show;
+  AssessCommand assess;
+  PreflightCommand preflight;
   StripCommand strip;
   DetachCommand detach;
   AttachCommand attach;
   IdentitiesListCommand list;
   IdentitiesShowCommand identity;
+  IdentitiesDoctorCommand doctor;
   RequirementCompileCommand compile;
   RequirementDumpCommand dump;
   RequirementTestCommand test;
@@ -250,6 +254,43 @@ void AddShow(CLI::App& root, Parsed& parsed) {
   AddOutputOptions(app, parsed);
 }
 
+constexpr char kAnchorsHelp[] =
+    "roots that count as Apple's: a CA of your own, to try things out";
+
+void AddAssess(CLI::App& root, Parsed& parsed) {
+  AssessCommand& assess = parsed.assess;
+  CLI::App& app =
+      *root.add_subcommand("assess", "Would Gatekeeper let it in, and why not");
+  app.add_option("-t,--type", assess.type,
+                 "execute (apps), open (disk images) or install (packages)")
+      ->check(CLI::IsMember({"execute", "open", "install"}))
+      ->type_name("TYPE");
+  app.add_option("--anchors", assess.anchors_path, kAnchorsHelp)
+      ->type_name("PEM");
+  AddPaths(app, assess.paths);
+  AddOutputOptions(app, parsed);
+}
+
+void AddPreflight(CLI::App& root, Parsed& parsed) {
+  PreflightCommand& preflight = parsed.preflight;
+  CLI::App& app = *root.add_subcommand(
+      "preflight", "What the notary or the App Store would refuse");
+  app.add_option("--for", preflight.purpose,
+                 "developer-id, notarization, app-store, or ad-hoc (registered "
+                 "devices)")
+      ->required()
+      ->check(CLI::IsMember(
+          {"developer-id", "notarization", "app-store", "ad-hoc"}))
+      ->type_name("PURPOSE");
+  app.add_option("--profile", preflight.profile_path,
+                 "provisioning profile (default: the one in the bundle)")
+      ->type_name("FILE");
+  app.add_option("--anchors", preflight.anchors_path, kAnchorsHelp)
+      ->type_name("PEM");
+  AddPaths(app, preflight.paths);
+  AddOutputOptions(app, parsed);
+}
+
 void AddDetached(CLI::App& root, Parsed& parsed) {
   CLI::App& detach = *root.add_subcommand(
       "detach", "Write the signatures of code to a file of their own");
@@ -289,6 +330,21 @@ void AddIdentities(CLI::App& root, Parsed& parsed) {
   show.add_flag("--team", parsed.identity.team, "print its Team ID only");
   AddSignerOptions(show, parsed.identity.signer, parsed);
   AddOutputOptions(show, parsed);
+  IdentitiesDoctorCommand& doctor = parsed.doctor;
+  CLI::App& checkup = *app.add_subcommand(
+      "doctor", "What is wrong with keys and certificates, and what to do");
+  checkup.add_option("--team", doctor.team, "all should be of this team")
+      ->type_name("TEAMID");
+  checkup.add_option("--anchors", doctor.anchors_path, kAnchorsHelp)
+      ->type_name("PEM");
+  checkup
+      .add_option("--soon", doctor.soon_days,
+                  "warn that many days before a certificate expires "
+                  "(default: 30)")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("DAYS");
+  AddSignerOptions(checkup, doctor.signer, parsed);
+  AddOutputOptions(checkup, parsed);
 }
 
 void AddRequirement(CLI::App& root, Parsed& parsed) {
@@ -324,6 +380,8 @@ std::unique_ptr<CLI::App> MakeApp(Parsed& parsed) {
   AddSign(*app, parsed);
   AddVerify(*app, parsed);
   AddShow(*app, parsed);
+  AddAssess(*app, parsed);
+  AddPreflight(*app, parsed);
   CLI::App& strip = *app->add_subcommand("strip", "Remove signatures");
   AddPaths(strip, parsed.strip.paths);
   AddOutputOptions(strip, parsed);
@@ -371,11 +429,14 @@ Command Choose(const std::string& name, Parsed& parsed) {
   if (name == "sign") return parsed.sign;
   if (name == "verify") return parsed.verify;
   if (name == "show") return parsed.show;
+  if (name == "assess") return parsed.assess;
+  if (name == "preflight") return parsed.preflight;
   if (name == "strip") return parsed.strip;
   if (name == "detach") return parsed.detach;
   if (name == "attach") return parsed.attach;
   if (name == "identities list") return parsed.list;
   if (name == "identities show") return parsed.identity;
+  if (name == "identities doctor") return parsed.doctor;
   if (name == "requirement compile") return parsed.compile;
   if (name == "requirement dump") return parsed.dump;
   if (name == "requirement test") return parsed.test;
@@ -449,6 +510,7 @@ Invocation ParseCommandLine(const std::vector<std::string>& arguments,
   parsed.sign.signer.timeout = timeout;
   parsed.list.signer.timeout = timeout;
   parsed.identity.signer.timeout = timeout;
+  parsed.doctor.signer.timeout = timeout;
   if (parsed.sign.identity.empty()) {
     parsed.sign.identity = environment("CODESEAL_IDENTITY").value_or("");
   }
@@ -465,6 +527,7 @@ Invocation ParseByName(std::string_view program,
   if (name == "codesign") parse = ParseCodesign;
   if (name == "csreq") parse = ParseCsreq;
   if (name == "security") parse = ParseSecurity;
+  if (name == "spctl") parse = ParseSpctl;
   if (parse == nullptr) return ParseCommandLine(arguments, environment);
   Invocation invocation = parse(arguments);
   UseEnvironment(invocation.command, environment);

@@ -28,9 +28,10 @@ struct PrintedText {
 
 using Command =
     std::variant<PrintedText, CompletionRequest, SignCommand, VerifyCommand,
-                 ShowCommand, StripCommand, DetachCommand, AttachCommand,
-                 CheckConstraintCommand, IdentitiesListCommand,
-                 IdentitiesShowCommand, RequirementCompileCommand,
+                 ShowCommand, AssessCommand, PreflightCommand, StripCommand,
+                 DetachCommand, AttachCommand, CheckConstraintCommand,
+                 IdentitiesListCommand, IdentitiesShowCommand,
+                 IdentitiesDoctorCommand, RequirementCompileCommand,
                  RequirementDumpCommand, RequirementTestCommand,
                  SecurityFindIdentityCommand, SecurityDecodeCmsCommand>;
 
@@ -45,9 +46,9 @@ struct Invocation {
 Invocation ParseCommandLine(const std::vector<std::string>& arguments,
                             const Environment& environment);
 
-// The same for whatever name the program was invoked by: codesign, csreq and
-// security have the command lines of Apple's tools, any other name that of
-// codeseal. `program` may be a path.
+// The same for whatever name the program was invoked by: codesign, csreq,
+// security and spctl have the command lines of Apple's tools, any other name
+// that of codeseal. `program` may be a path.
 Invocation ParseByName(std::string_view program,
                        const std::vector<std::string>& arguments,
                        const Environment& environment);
