@@ -63,7 +63,7 @@ void SayAssessment(const Assessment& assessment, Reporter& reporter) {
   }
   SayFindings(assessment.findings, reporter);
   for (const std::string& each : assessment.undecided) {
-    reporter.SayMore(assessment.accepted ? 0 : 1, "not decided here: " + each);
+    reporter.SayMore(0, "not decided here: " + each);
   }
 }
 

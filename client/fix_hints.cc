@@ -317,7 +317,8 @@ std::string_view FixHint(Reason reason) {
       return "look at the versions with `codeseald identity list`; a version "
              "goes from staged over active and retired to disabled";
     case v1::REASON_STATE_STORE:
-      return "give codeseald a folder of its own with state: {folder: ...}, on a "
+      return "give codeseald a folder of its own with state: {folder: ...}, on "
+             "a "
              "disk with room that it may write to";
     case v1::REASON_CEREMONY:
       return "compare the ceremony's file with what is on the token "

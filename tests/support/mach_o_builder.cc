@@ -129,6 +129,19 @@ uint32_t WriteLoadCommands(const MachODescription& d, const Places& places,
     out.U32(d.version_min->minimum_os);
     out.U32(d.version_min->sdk);
   }
+  for (const MachODescription::PathCommand& each : d.path_commands) {
+    ++count;
+    const bool is_rpath = each.command == 0x8000001c;
+    const size_t fixed_size = is_rpath ? 12 : 24;
+    const size_t size = AlignUp(fixed_size + each.path.size() + 1, 8);
+    out.U32(each.command);
+    out.U32(size);
+    out.U32(each.path_offset.value_or(static_cast<uint32_t>(fixed_size)));
+    for (size_t i = 12; i < fixed_size; i += 4) out.U32(0);  // versions
+    Bytes text = ToBytes(each.path);
+    text.resize(size - fixed_size);
+    out.Raw(text);
+  }
   if (d.uuid.has_value()) {
     ++count;
     out.U32(0x1b);  // LC_UUID

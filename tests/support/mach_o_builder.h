@@ -47,6 +47,14 @@ struct MachODescription {
   std::optional<Bytes> signature = {};   // with LC_CODE_SIGNATURE, 16-aligned
   bool signature_command_first = false;  // before the other load commands
   size_t trailing_size = 0;              // bytes behind everything
+  // Behind the version: LC_LOAD_DYLIB (0xc), LC_RPATH (0x8000001c), ...
+  struct PathCommand {
+    uint32_t command = 0xc;
+    std::string path;
+    // Where the command says that its path begins; by default, where it does.
+    std::optional<uint32_t> path_offset = {};
+  };
+  std::vector<PathCommand> path_commands = {};
 };
 
 Bytes BuildMachO(const MachODescription& description = {});
