@@ -33,6 +33,7 @@ enum LongOption : int {
   kCheckExpiration,
   kContinue,
   kDeep,
+  kDer,
   kDigestAlgorithm,
   kEntitlements,
   kExtractCertificates,
@@ -72,7 +73,7 @@ constexpr option kLongOptions[] = {
     {"continue", no_argument, nullptr, kContinue},
     {"deep", no_argument, nullptr, kDeep},
     {"deep-verify", no_argument, nullptr, kDeep},
-    {"der", no_argument, nullptr, kRefused},
+    {"der", no_argument, nullptr, kDer},
     {"detached", required_argument, nullptr, 'D'},
     {"detached-database", optional_argument, nullptr, kRefusedArgument},
     {"digest-algorithm", required_argument, nullptr, kDigestAlgorithm},
@@ -133,9 +134,6 @@ constexpr std::array kRefusals = {
     Refusal{"check-revocation",
             "revocation is not looked up; check the "
             "certificate with `openssl ocsp`"},
-    Refusal{"der",
-            "entitlements are printed as a listing, or as XML with "
-            "--xml"},
     Refusal{"detached-database",
             "the database is a Mac's own; use --detached "
             "FILE"},
@@ -163,6 +161,7 @@ struct Options {
   std::string requirements;
   std::string entitlements;
   bool display_xml = false;
+  bool display_der = false;
   std::optional<std::string> certificates_prefix;
   bool deep = false;
   std::string bundle_version;
@@ -370,6 +369,9 @@ std::optional<PrintedText> Read(std::vector<char*>& argv, Options& options,
       case kVerify:
         Choose(Operation::kVerify, options);
         break;
+      case kDer:
+        options.display_der = true;
+        break;
       case kXml:
         options.display_xml = true;
         break;
@@ -396,6 +398,7 @@ ShowCommand Display(Options& options) {
   show.architecture = options.architecture;
   show.requirements_path = options.requirements;
   show.xml = options.display_xml;
+  show.der = options.display_der;
   show.bundle_version = options.bundle_version;
   show.detached_path = options.detached;
   show.file_list_path = options.file_list;

@@ -90,6 +90,7 @@ struct ShowCommand {
   std::string requirements_path;    // "-" is stdout
   std::string entitlements_path;    // "-" is stdout
   bool xml = false;                 // entitlements as XML
+  bool der = false;                 // entitlements as DER, as stored
   std::string certificates_prefix;  // PREFIX0, PREFIX1, ...
   std::string signature_prefix;     // PREFIX.arm64.cms, .arm64.codedirectory
   std::string bundle_version;       // of a framework; empty: the current one

@@ -4,8 +4,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "client/commands.h"
+#include "client/find_identity.h"
 #include "client/open_signer.h"
 #include "client/signer.h"
 #include "codesign/base/error.h"
@@ -54,11 +56,31 @@ absl::StatusOr<std::vector<SigningIdentity>> List(
   return signer->ListIdentities();
 }
 
+// Also one that cannot sign now: people ask why.
 absl::StatusOr<SigningIdentity> Get(const SignerOptions& options,
                                     const std::string& name) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Signer> signer,
                    OpenSigner(options, v1::TIMESTAMP_MODE_UNSPECIFIED, false));
-  return signer->GetIdentity(name);
+  absl::StatusOr<SigningIdentity> usable = FindIdentity(*signer, name);
+  if (usable.ok()) return usable;
+  absl::StatusOr<std::vector<SigningIdentity>> listed =
+      signer->ListIdentities();
+  if (!listed.ok()) return usable;
+  std::vector<SigningIdentity> fitting;
+  for (SigningIdentity& identity : *listed) {
+    if (identity.chain.empty()) continue;
+    const Certificate& leaf = identity.chain.front();
+    if (identity.name == name || leaf.CommonName() == name ||
+        HexEncode(leaf.Sha1()) == absl::AsciiStrToLower(name)) {
+      fitting.push_back(std::move(identity));
+    }
+  }
+  if (fitting.size() != 1) return usable;
+  SigningIdentity& identity = fitting.front();
+  if (identity.unavailable_because.empty()) {
+    identity.unavailable_because = std::string(Message(usable.status()));
+  }
+  return std::move(identity);
 }
 
 }  // namespace

@@ -234,6 +234,7 @@ void AddShow(CLI::App& root, Parsed& parsed) {
                  "write the entitlements to FILE; - is stdout")
       ->type_name("FILE");
   app.add_flag("--xml", show.xml, "entitlements as XML, not as a listing");
+  app.add_flag("--der", show.der, "entitlements as DER, as they are stored");
   app.add_option("--extract-certificates", show.certificates_prefix,
                  "write the chain to PREFIX0, PREFIX1, ... (DER, leaf first)")
       ->type_name("PREFIX");

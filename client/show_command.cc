@@ -13,7 +13,10 @@
 #include "client/small_file.h"
 #include "client/stored_files.h"
 #include "codesign/base/error.h"
+#include "codesign/code_directory.h"
 #include "codesign/embedded_signature.h"
+#include "codesign/entitlements.h"
+#include "codesign/super_blob.h"
 #include "codesign/verify/description.h"
 
 namespace codeseal::client {
@@ -46,6 +49,83 @@ nlohmann::json ToJson(const PlistValue& value) {
         }
       },
       value.value);
+}
+
+std::string FormatVersion(uint32_t packed) {  // 0xXXXXYYZZ
+  return absl::StrCat(packed >> 16, ".", packed >> 8 & 0xff, ".",
+                      packed & 0xff);
+}
+
+// Digests one after another as text, the first of them number `first`.
+nlohmann::json SlotsJson(ByteView digests, size_t digest_size, int64_t first) {
+  nlohmann::json json = nlohmann::json::object();
+  if (digest_size == 0) return json;
+  for (size_t at = 0; at < digests.size(); at += digest_size) {
+    json[std::to_string(first++)] = HexEncode(digests.subspan(at, digest_size));
+  }
+  return json;
+}
+
+nlohmann::json CertificateJson(const Certificate& certificate) {
+  return {{"common_name", certificate.CommonName()},
+          {"sha1", HexEncode(certificate.Sha1())},
+          {"sha256", HexEncode(certificate.Sha256())},
+          {"not_before", FormatUtc(certificate.not_before())},
+          {"not_after", FormatUtc(certificate.not_after())},
+          {"key_algorithm", certificate.KeyAlgorithm()},
+          {"pem", certificate.Pem()}};
+}
+
+// What the text has at its highest verbosity, and what -r, --entitlements and
+// --extract-certificates give.
+void DescribeDetails(const SliceDescription& slice, nlohmann::json& json) {
+  json["offset"] = slice.offset;
+  json["is_native"] = slice.is_native;
+  json["code_directory_size"] = slice.code_directory_size;
+  json["platform"] = slice.platform;
+  json["digest"] = std::string(DigestName(slice.digest_kind));
+  json["code_directories"] = nlohmann::json::array();
+  for (const CodeDirectoryDescription& each : slice.code_directories) {
+    json["code_directories"].push_back(
+        {{"digest", std::string(DigestName(each.digest_kind))},
+         {"cdhash", HexEncode(each.cdhash)},
+         {"full_digest", HexEncode(each.full_digest)}});
+  }
+  json["cms_digest"] = HexEncode(slice.cms_digest);
+  if (slice.version >= kCodeDirectoryWithExecSegment) {
+    json["exec_segment"] = {{"base", slice.exec_segment.offset},
+                            {"limit", slice.exec_segment.size},
+                            {"flags", slice.exec_segment.flags}};
+  }
+  if (slice.build_version.has_value()) {
+    json["build_version"] = {
+        {"platform", slice.build_version->platform},
+        {"minimum_os", FormatVersion(slice.build_version->minimum_os)},
+        {"sdk", FormatVersion(slice.build_version->sdk)}};
+  }
+  const size_t digest_size = DigestSize(slice.digest_kind);
+  json["special_slot_digests"] =
+      SlotsJson(slice.special_slots, digest_size,
+                -static_cast<int64_t>(slice.special_slot_count));
+  json["code_slot_digests"] = SlotsJson(slice.code_slots, digest_size, 0);
+  json["certificates"] = nlohmann::json::array();
+  for (const Certificate& certificate : slice.authorities) {
+    json["certificates"].push_back(CertificateJson(certificate));
+  }
+  json["seals_resources"] = slice.seals_resources;
+  if (slice.info_plist_entry_count.has_value()) {
+    json["info_plist_entries"] = *slice.info_plist_entry_count;
+  }
+  if (slice.requirement_count.has_value()) {
+    json["internal_requirements"] = {{"count", *slice.requirement_count},
+                                     {"size", slice.requirements_size}};
+  }
+  if (slice.entitlements_xml.has_value()) {
+    json["entitlements_xml"] = std::string(AsText(*slice.entitlements_xml));
+  }
+  if (slice.entitlements_der.has_value()) {
+    json["entitlements_der"] = HexEncode(*slice.entitlements_der);
+  }
 }
 
 nlohmann::json DescribeSlice(const SliceDescription& slice) {
@@ -90,7 +170,24 @@ nlohmann::json DescribeSlice(const SliceDescription& slice) {
     json["constraints"][std::string(ConstraintName(slot))] =
         ToJson(PlistValue{facts});
   }
+  DescribeDetails(slice, json);
   return json;
+}
+
+// Listing, XML or DER. Code of before 2022 has no DER: it is made from the XML.
+std::string EntitlementsOf(const SliceDescription& slice,
+                           const ShowCommand& command) {
+  if (!slice.entitlements.has_value()) return "";
+  if (command.der) {
+    if (slice.entitlements_der.has_value()) {
+      return std::string(AsText(*slice.entitlements_der));
+    }
+    const absl::StatusOr<Bytes> blob =
+        BuildEntitlementsDer(*slice.entitlements);
+    return blob.ok() ? std::string(AsText(*blob).substr(kBlobHeaderSize)) : "";
+  }
+  return command.xml ? FormatEntitlementsXml(*slice.entitlements)
+                     : FormatEntitlements(*slice.entitlements);
 }
 
 // The slices that were asked for. Without a wish it is one, as with codesign:
@@ -178,6 +275,7 @@ absl::Status ShowPath(const std::string& path, const ShowCommand& command,
   nlohmann::json result = {{"path", path},
                            {"executable", description.path},
                            {"format", description.format},
+                           {"notarization_ticket", description.has_ticket},
                            {"slices", nlohmann::json::array()}};
   if (description.seal.has_value()) {
     result["sealed_resources"] = {{"version", description.seal->version},
@@ -196,11 +294,7 @@ absl::Status ShowPath(const std::string& path, const ShowCommand& command,
       Print(description, *slice, reporter);
     }
     collected.requirements += slice->requirements;
-    if (slice->entitlements.has_value()) {
-      collected.entitlements +=
-          command.xml ? FormatEntitlementsXml(*slice->entitlements)
-                      : FormatEntitlements(*slice->entitlements);
-    }
+    collected.entitlements += EntitlementsOf(*slice, command);
     result["slices"].push_back(DescribeSlice(*slice));
   }
   if (!command.certificates_prefix.empty()) {

@@ -87,6 +87,7 @@ void DescribeBlobs(const EmbeddedSignature& signature,
     if (dict.ok()) out.entitlements = *std::move(dict);
   }
   if (const auto blob = signature.Find(kEntitlementsDerSlot)) {
+    out.entitlements_der = ToBytes(blob->subspan(kBlobHeaderSize));
     absl::StatusOr<PlistDict> dict = ParseEntitlementsDer(*blob);
     if (dict.ok()) out.entitlements = *std::move(dict);
   }

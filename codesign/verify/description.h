@@ -85,6 +85,7 @@ struct SliceDescription {
   // "# designated => ..." for one that is implied.
   std::string requirements;
   std::optional<Bytes> entitlements_xml;  // payload of slot 5
+  std::optional<Bytes> entitlements_der;  // payload of slot 7
   std::optional<PlistDict> entitlements;  // DER if there is, else the XML
   // Facts of launch and library constraints by slot (8 to 11); empty for one
   // that cannot be read.

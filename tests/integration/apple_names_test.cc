@@ -1,5 +1,6 @@
-// codeseal invoked as codesign, csreq and security: scripts that were written
-// for a Mac see Apple's words, streams and exit codes. Behind it a real server.
+// codeseal invoked as codesign, csreq, security and spctl: scripts that were
+// written for a Mac see Apple's words, streams and exit codes. Behind it a real
+// server.
 
 #include <filesystem>
 #include <map>
@@ -263,6 +264,30 @@ TEST_F(AppleNamesTest, SecurityOpensProfiles) {
   EXPECT_EQ(refused.out, "");
   EXPECT_THAT(refused.err, HasSubstr("signature"));
   EXPECT_EQ(As("security", {"cms", "-D", "-i", content}).exit_code, 1);
+}
+
+// What is signed by one's own CA is valid, and nobody Gatekeeper knows.
+TEST_F(AppleNamesTest, Spctl) {
+  const SubprocessResult none = As("spctl", {"--assess", "-vv", tool_});
+  EXPECT_EQ(none.exit_code, 3);
+  EXPECT_EQ(none.out, "");
+  EXPECT_THAT(none.err, StartsWith(tool_ + ": rejected\n"
+                                           "source=no usable signature\n"));
+  Sign();
+  const SubprocessResult tool =
+      As("spctl", {"--assess", "--type", "execute", "-vv", tool_});
+  EXPECT_EQ(tool.exit_code, 3);
+  EXPECT_THAT(tool.err,
+              StartsWith(tool_ +
+                         ": rejected (the code is valid but does not seem to "
+                         "be an app)\norigin=" +
+                         Leaf("ec").CommonName() + "\n"));
+  const std::string gone = folder_.Path("gone");
+  const SubprocessResult missing = As("spctl", {"-a", gone});
+  EXPECT_EQ(missing.exit_code, 1);
+  EXPECT_THAT(missing.err, StartsWith(gone + ": No such file or directory\n"));
+  EXPECT_EQ(As("spctl", {"-a"}).exit_code, 2);
+  EXPECT_EQ(As("spctl", {"--status"}).out, "assessments enabled\n");
 }
 
 TEST_F(AppleNamesTest, Csreq) {

@@ -109,6 +109,66 @@ TEST_F(ClientTokenTest, ListsWhatItCanSignWith) {
   EXPECT_EQ(pem.out, leaf.Pem() + root_.pem());
 }
 
+// The token's troubles by rule; --json has no more and no less.
+TEST_F(ClientTokenTest, DoctorNamesWhatIsWrongAndWhatToDo) {
+  AddIdentity(1, "Release");  // for a day
+  const auto token = *Token::Create(hsm_.Config("release"));
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  EXPECT_THAT(token->GenerateKey({.id = {2}, .label = "spare"},
+                                 KeyAlgorithm::kP256, deadline),
+              IsOk());
+  CertificateSpec lost;
+  lost.common_name = "Lost";
+  lost.extended_key_usage = {kCodeSigning};
+  EXPECT_THAT(token->ImportCertificate({.id = {3}, .label = "lost"},
+                                       Issue(lost, root_).der(), deadline),
+              IsOk());
+  const SubprocessResult doctor =
+      Codeseal({"identities", "doctor", "--token", Uri()});
+  EXPECT_EQ(doctor.exit_code, 1) << doctor.err;
+  for (const char* trouble :
+       {"warning: Release: The certificate expires soon. [expires-soon]\n",
+        "error: Release: The certificate's chain has a gap. "
+        "[missing-intermediate]\n",
+        "error: Lost: The private key of the certificate is missing. "
+        "[certificate-without-key]\n",
+        "error: key spare: There is no certificate for this key. "
+        "[key-without-certificate]\n",
+        "  fix    ", "token release: 2 certificates, 2 keys, "}) {
+    EXPECT_THAT(doctor.out, HasSubstr(trouble));
+  }
+  const SubprocessResult json =
+      Codeseal({"identities", "doctor", "--json", "--chain", root_path_,
+                "--soon", "0", "--token", Uri()});
+  EXPECT_EQ(json.exit_code, 1);
+  EXPECT_THAT(json.out, HasSubstr("\"certificate-without-key\""));
+  EXPECT_THAT(json.out, Not(HasSubstr("missing-intermediate")));
+  EXPECT_THAT(json.out, Not(HasSubstr("expires-soon")));
+}
+
+// Which chain, and why not, is what one asks of an identity that is over.
+TEST_F(ClientTokenTest, ShowsIdentitiesThatCannotSignAnyMore) {
+  const auto token = *Token::Create(hsm_.Config("release"));
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  const KeyReference key = {.id = {1}, .label = "Old"};
+  const absl::StatusOr<Bytes> public_key =
+      token->GenerateKey(key, KeyAlgorithm::kP256, deadline);
+  ASSERT_THAT(public_key, IsOk());
+  CertificateSpec spec;
+  spec.common_name = "Old";
+  spec.extended_key_usage = {kCodeSigning};
+  spec.not_before = absl::Now() - absl::Hours(48);
+  spec.not_after = absl::Now() - absl::Hours(24);
+  const Certificate leaf = IssueForKey(*public_key, spec, root_);
+  ASSERT_THAT(token->ImportCertificate(key, leaf.der(), deadline), IsOk());
+  for (const std::string& name : {std::string("Old"), HexEncode(leaf.Sha1())}) {
+    const SubprocessResult show = Codeseal(
+        {"identities", "show", name, "--chain", root_path_, "--token", Uri()});
+    EXPECT_EQ(show.exit_code, 0) << show.err;
+    EXPECT_THAT(show.out, HasSubstr("Unavailable=the certificate expired"));
+  }
+}
+
 TEST_F(ClientTokenTest, UnknownIdentity) {
   AddIdentity(1, "Other");
   const SubprocessResult sign = Sign({"--token", Uri()});

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "codesign/macho/layout.h"
+#include "codesign/macho/library_paths.h"
 
 namespace codeseal {
 namespace {
@@ -50,6 +51,17 @@ void CheckLayouts(const MachO& mach_o) {
           !stripped_mach_o->signature_command().has_value());
 }
 
+void CheckLibraryPaths(const MachO& mach_o) {
+  const auto paths = ReadLibraryPaths(mach_o);
+  if (!paths.ok()) return;
+  for (const auto* entries : {&paths->libraries, &paths->search_paths}) {
+    for (const LibraryPaths::Entry& each : *entries) {
+      Require(each.offset < mach_o.load_commands_end());
+      RequireInside(AsBytes(each.path), mach_o.raw());
+    }
+  }
+}
+
 }  // namespace
 }  // namespace codeseal
 
@@ -67,5 +79,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Require(mach_o->Identification().size() == 20);
   mach_o->CheckStrictStructure().IgnoreError();
   CheckLayouts(*mach_o);
+  CheckLibraryPaths(*mach_o);
   return 0;
 }

@@ -195,7 +195,6 @@ TEST(CodesignOptionsTest, WhatCannotExistHereSaysSo) {
       {{"-v", "--check-notarization", "a"}, "stapler"},
       {{"-s-", "--resource-rules", "r", "a"}, "obsolete"},
       {{"-s-", "--detached-database", "a"}, "--detached FILE"},
-      {{"-d", "--der", "a"}, "--xml"},
       {{"-s-", "--team-identifier", "T", "a"}, "certificate"},
   };
   for (const auto& [words, advice] : cases) {
