@@ -19,12 +19,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Where a path of a load command leads.
+struct Place {
+  fs::path path;
+  bool counts_from_code = false;  // by @executable_path or @loader_path
+};
+
 // The program in whose process a file's code runs: it decides what
 // @executable_path is, and its LC_RPATHs hold for all libraries.
 struct Program {
   fs::path folder;
   // By architecture, in the order of the search, expanded.
-  std::map<std::string, std::vector<fs::path>> search_paths;
+  std::map<std::string, std::vector<Place>> search_paths;
 };
 
 bool Exists(const fs::path& path) {
@@ -58,6 +64,11 @@ std::optional<std::string_view> Behind(std::string_view path,
   return path.substr(word.size() + 1);
 }
 
+// As the dynamic linker does it: by joining texts, whatever `rest` begins with.
+fs::path Below(const fs::path& folder, std::string_view rest) {
+  return fs::path(folder.string() + "/" + std::string(rest));
+}
+
 class LibraryRule {
  public:
   LibraryRule(const std::string& bundle, std::span<const FoundFile> files)
@@ -74,31 +85,33 @@ class LibraryRule {
 
  private:
   // Nullopt: it begins with @rpath.
-  std::optional<fs::path> Expand(std::string_view path, const fs::path& loader,
-                                 const fs::path& program) const {
+  static std::optional<Place> Expand(std::string_view path,
+                                     const fs::path& loader,
+                                     const fs::path& program) {
     if (const auto rest = Behind(path, "@executable_path")) {
-      return program / fs::path(*rest);
+      return Place{Below(program, *rest), true};
     }
     if (const auto rest = Behind(path, "@loader_path")) {
-      return loader / fs::path(*rest);
+      return Place{Below(loader, *rest), true};
     }
     if (Behind(path, "@rpath").has_value()) return std::nullopt;
-    // A relative path counts from wherever the user happens to be.
-    return fs::path(path);
+    return Place{fs::path(path), false};
   }
 
-  bool IsAllowed(const fs::path& path) const {
-    return IsSystemPath(path) ||
-           (path.is_absolute() && IsBelow(Resolved(path), root_));
+  // A place that does not count from the code is not in the bundle once the
+  // bundle is elsewhere, even if it is now.
+  bool IsAllowed(const Place& place) const {
+    return IsSystemPath(place.path) ||
+           (place.counts_from_code && IsBelow(Resolved(place.path), root_));
   }
 
-  std::vector<fs::path> Expand(const LibraryPaths& paths,
-                               const fs::path& loader,
-                               const fs::path& program) const {
-    std::vector<fs::path> expanded;
+  static std::vector<Place> Expand(const LibraryPaths& paths,
+                                   const fs::path& loader,
+                                   const fs::path& program) {
+    std::vector<Place> expanded;
     for (const LibraryPaths::Entry& each : paths.search_paths) {
-      if (const auto path = Expand(each.path, loader, program)) {
-        expanded.push_back(*path);
+      if (const auto place = Expand(each.path, loader, program)) {
+        expanded.push_back(*place);
       }
     }
     return expanded;
@@ -162,19 +175,19 @@ class LibraryRule {
     // A helper beside the main program is a process of its own.
     const fs::path program =
         slice.mach_o.is_main_executable() ? loader : owner.folder;
-    if (const auto path = Expand(library.path, loader, program)) {
-      if (IsAllowed(*path)) return;
+    if (const auto place = Expand(library.path, loader, program)) {
+      if (IsAllowed(*place)) return;
       Report(
-          file, slice, library, path->lexically_normal(),
+          file, slice, library, place->path.lexically_normal(),
           "it is not in the bundle and not the system's",
           "copy the library into Contents/Frameworks, and change the path "
           "with llvm-install-name-tool (install_name_tool on a Mac) -change " +
               std::string(library.path) + " @rpath/" +
-              path->filename().string());
+              place->path.filename().string());
       return;
     }
     const std::string_view rest = *Behind(library.path, "@rpath");
-    std::vector<fs::path> search = Expand(paths, loader, program);
+    std::vector<Place> search = Expand(paths, loader, program);
     if (!slice.mach_o.is_main_executable()) {
       const auto inherited =
           owner.search_paths.find(slice.mach_o.architecture().Name());
@@ -183,18 +196,19 @@ class LibraryRule {
                       inherited->second.end());
       }
     }
-    for (const fs::path& folder : search) {
-      const fs::path candidate = folder / fs::path(rest);
+    for (const Place& folder : search) {
+      const Place candidate = {Below(folder.path, rest),
+                               folder.counts_from_code};
       if (!IsAllowed(candidate)) {
-        Report(file, slice, library, candidate.lexically_normal(),
-               absl::StrCat("LC_RPATH ", folder.string(),
+        Report(file, slice, library, candidate.path.lexically_normal(),
+               absl::StrCat("LC_RPATH ", folder.path.string(),
                             " is searched for it and lies outside the bundle"),
                "remove it with llvm-install-name-tool (install_name_tool on a "
                "Mac) -delete_rpath, and put the library where an LC_RPATH of "
                "the bundle leads");
         return;
       }
-      if (Exists(candidate) || IsSystemPath(candidate)) return;
+      if (Exists(candidate.path) || IsSystemPath(candidate.path)) return;
     }
     // Not found: the program will not start, or does without a weak library.
     // Nothing from outside is loaded.

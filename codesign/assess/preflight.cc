@@ -56,6 +56,7 @@ class FactFinder {
       facts_.resource_base = bundle->resource_base();
       ReadInfo(*bundle);
     }
+    facts_.root = root;
     facts_.is_disk_image =
         code.Format().find("disk image") != std::string::npos;
     ASSIGN_OR_RETURN(facts_.files, FindFiles(root));

@@ -56,7 +56,7 @@ struct BinaryFacts {
   std::string path;
   std::string relative_path;  // to the item; empty for a file by itself
   MachOFileType file_type{};
-  bool is_main = false;  // the item's own executable, or that of its bundle
+  bool is_main = false;  // the executable of the item itself
   SliceDescription slice;
   SliceReport report;
   SignerKind signer = SignerKind::kNone;
@@ -73,7 +73,8 @@ struct BinaryFacts {
 };
 
 struct PreflightFacts {
-  std::string path;
+  std::string path;  // as given
+  std::string root;  // of a bundle its folder, else the same
   const PreflightOptions* options = nullptr;
   bool is_bundle = false;
   bool is_disk_image = false;

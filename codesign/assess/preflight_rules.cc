@@ -246,7 +246,7 @@ void CheckLibraryTeams(const PreflightFacts& facts, const Found& found) {
 
 void CheckLibraryPathRule(const PreflightFacts& facts, const Found& found) {
   if (!facts.is_bundle || !facts.is_macos) return;
-  for (const Finding& each : CheckLibraryPaths(facts.path, facts.files)) {
+  for (const Finding& each : CheckLibraryPaths(facts.root, facts.files)) {
     found(each.path, each.architecture, each.detail, each.fix);
   }
 }

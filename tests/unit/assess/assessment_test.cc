@@ -363,6 +363,21 @@ TEST(LibraryRuleTest, SearchEndsWhereTheLibraryIs) {
   EXPECT_THAT(AssessApp(app).findings, IsEmpty());
 }
 
+// A path that happens to lead into the bundle where it was built leads nowhere
+// on a user's Mac.
+TEST(LibraryRuleTest, AbsolutePathIntoTheBundleIsOutside) {
+  MadeTree tree;
+  DemoApp app;
+  const std::string library =
+      tree.Path(std::string(kDemoContents) + "Frameworks/libdemo.dylib");
+  app.main.path_commands = {{kLoadDylib, library}};
+  MakeDemoApp(tree, app);
+  EXPECT_THAT(Rules(AssessAt(tree)), ::testing::ElementsAre("library-path"));
+  // Naming the executable means the bundle.
+  EXPECT_THAT(Rules(AssessAt(tree, {}, "Demo.app/Contents/MacOS/Demo")),
+              ::testing::ElementsAre("library-path"));
+}
+
 TEST(AssessmentTest, MissingFileIsAnError) {
   EXPECT_THAT(Assess("/nonexistent/Demo.app", {}),
               HasReason(v1::REASON_FILE_NOT_FOUND));

@@ -139,5 +139,40 @@ TEST_F(VerifyCommandTest, ShowTellsOfTheSeal) {
             HasSubstr("Sealed Resources version=2 rules=13 files=6\n")));
 }
 
+// Everything that the text has at its highest verbosity, and more.
+TEST_F(VerifyCommandTest, ShowTellsEverythingAsJson) {
+  const testing::TestChain chain = testing::MakeCodeSigningChain();
+  MadeTree tree;
+  MakeSignedApp(tree, &chain);
+  std::ostringstream out;
+  std::ostringstream err;
+  Reporter reporter("show", json_, out, err, /*terminal=*/false);
+  ShowCommand command;
+  command.paths = {tree.Path("Demo.app")};
+  RunShow(command, reporter);
+  EXPECT_EQ(reporter.Finish(), ExitCode::kDone) << err.str();
+  const nlohmann::json result =
+      nlohmann::json::parse(out.str())["results"].at(0);
+  EXPECT_EQ(result["sealed_resources"]["files"], 6);
+  EXPECT_EQ(result["notarization_ticket"], false);
+  const nlohmann::json& slice = result["slices"].at(0);
+  EXPECT_EQ(slice["architecture"], "arm64");
+  EXPECT_EQ(slice["digest"], "sha256");
+  EXPECT_EQ(slice["build_version"]["sdk"], "14.0.0");
+  EXPECT_EQ(slice["info_plist_entries"], 2);
+  EXPECT_EQ(slice["internal_requirements"]["size"], 12);
+  ASSERT_EQ(slice["certificates"].size(), 3u);
+  EXPECT_EQ(slice["certificates"][0]["sha1"],
+            HexEncode(chain.leaf.certificate().Sha1()));
+  EXPECT_EQ(slice["certificates"][2]["pem"], chain.root.pem());
+  const nlohmann::json& directory = slice["code_directories"].at(0);
+  EXPECT_EQ(directory["full_digest"], slice["cms_digest"]);
+  EXPECT_EQ(directory["cdhash"], slice["cdhash"]);
+  // The digest of the empty requirement set is a known number.
+  EXPECT_EQ(slice["special_slot_digests"]["-2"],
+            "987920904eab650e75788c054aa0b0524e6a80bfc71aa32df8d237a61743f986");
+  EXPECT_EQ(slice["code_slot_digests"].size(), slice["code_slots"]);
+}
+
 }  // namespace
 }  // namespace codeseal::client
