@@ -221,7 +221,7 @@ TEST(AppleVerifyOutputTest, ChangedBundle) {
   fs::copy(item.path, app, fs::copy_options::recursive);
   const std::string file = app + "/Contents/Resources/new.txt";
   std::ofstream(file) << "new";
-  const Outcome outcome = Codesign({"-v", "--no-strict", app});
+  const Outcome outcome = Codesign({"-v", "-v", "--no-strict", app});
   EXPECT_THAT(outcome.err,
               ::testing::StartsWith(
                   app + ": a sealed resource is missing or invalid\n"));
