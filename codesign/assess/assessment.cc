@@ -259,7 +259,9 @@ class Assessor {
   }
 
   void RefuseAsNoApp() {
-    // As Apple's tool does, which names no rule then.
+    // macOS tells of a missing notarization first, of plug-ins, too. Otherwise
+    // it names no rule.
+    if (result_.source == AssessmentSource::kUnnotarizedDeveloperId) return;
     result_.source = AssessmentSource::kNone;
     result_.accepted = false;
     result_.remark = kNotAppLikeWords;

@@ -150,16 +150,17 @@ class FactFinder {
     examined.main_file = RealPath(code.main_file().path());
     examined.verification = FindingsOfReport(
         report, "valid-signature", "The signature of the binary is invalid.");
-    if (code.mach_o() == nullptr) return examined;
     const CodeDescription description = Describe(code);
     for (size_t i = 0; i < code.parts().size(); ++i) {
+      const MachO* mach_o = code.parts()[i].mach_o;
       BinaryFacts& binary = examined.binaries.emplace_back();
       binary.path = code.main_file().path();
       if (facts_.is_bundle) {
         binary.relative_path =
             fs::path(binary.path).lexically_relative(root).string();
       }
-      binary.file_type = code.parts()[i].mach_o->file_type();
+      binary.is_mach_o = mach_o != nullptr;
+      if (mach_o != nullptr) binary.file_type = mach_o->file_type();
       binary.is_main = is_main;
       binary.slice = description.slices[i];
       binary.report = report.slices[i];

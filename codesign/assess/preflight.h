@@ -51,18 +51,21 @@ struct PreflightOptions {
 
 // --- What the rules look at --------------------------------------------------
 
-// One slice of one Mach-O file.
+// One slice of one Mach-O file; or other code that is signed as a whole: a
+// bundle around a script, a disk image.
 struct BinaryFacts {
   std::string path;
   std::string relative_path;  // to the item; empty for a file by itself
-  MachOFileType file_type{};
-  bool is_main = false;  // the executable of the item itself
+  bool is_mach_o = true;
+  MachOFileType file_type{};  // of a Mach-O
+  bool is_main = false;       // the executable of the item itself
   SliceDescription slice;
   SliceReport report;
   SignerKind signer = SignerKind::kNone;
   std::string team;  // of the certificate
 
   bool is_program() const { return file_type == MachOFileType::kExecute; }
+  bool is_library() const { return is_mach_o && !is_program(); }
   bool is_signed() const { return slice.status.ok(); }
   bool HasFlag(uint32_t flag) const { return (slice.flags & flag) != 0; }
   // Null when it does not claim any.

@@ -227,7 +227,7 @@ void CheckLibraryTeams(const PreflightFacts& facts, const Found& found) {
       continue;
     }
     for (const BinaryFacts& library : facts.binaries) {
-      if (library.is_program() || !library.is_signed() ||
+      if (!library.is_library() || !library.is_signed() ||
           library.slice.architecture != program.slice.architecture ||
           library.signer == SignerKind::kAppleSystem) {
         continue;
@@ -253,6 +253,7 @@ void CheckLibraryPathRule(const PreflightFacts& facts, const Found& found) {
 
 void CheckSdk(const PreflightFacts& facts, const Found& found) {
   for (const BinaryFacts& binary : facts.binaries) {
+    if (!binary.is_mach_o) continue;
     const auto& version = binary.slice.build_version;
     if (!version.has_value()) {
       At(found, binary, "it does not say which SDK it was built with");
@@ -267,10 +268,30 @@ void CheckSdk(const PreflightFacts& facts, const Found& found) {
 
 // --- Entitlements ------------------------------------------------------------
 
+// Programs that load other people's plug-ins may be debuggable, so that those
+// people can debug their plug-ins: Apple's notary takes both entitlements
+// together.
+bool IsHostOfPlugIns(const PreflightFacts& facts, const BinaryFacts& binary) {
+  return facts.options->purpose != PreflightPurpose::kAppStore &&
+         facts.is_macos && binary.Claims(kNoLibraryValidation);
+}
+
 void CheckGetTaskAllow(const PreflightFacts& facts, const Found& found) {
   for (const BinaryFacts& binary : facts.binaries) {
     for (const char* key : {kGetTaskAllow, kGetTaskAllowIos}) {
-      if (binary.Claims(key)) At(found, binary, key);
+      if (binary.Claims(key) && !IsHostOfPlugIns(facts, binary)) {
+        At(found, binary, key);
+      }
+    }
+  }
+}
+
+void CheckDebuggableHost(const PreflightFacts& facts, const Found& found) {
+  for (const BinaryFacts& binary : facts.binaries) {
+    if (binary.Claims(kGetTaskAllow) && IsHostOfPlugIns(facts, binary)) {
+      At(found, binary,
+         "the notary takes it together with disable-library-validation, for "
+         "hosts of plug-ins");
     }
   }
 }
@@ -295,7 +316,7 @@ void CheckPrivateEntitlements(const PreflightFacts& facts, const Found& found) {
 
 void CheckLibraryEntitlements(const PreflightFacts& facts, const Found& found) {
   for (const BinaryFacts& binary : facts.binaries) {
-    if (!binary.is_program() && binary.entitlements() != nullptr &&
+    if (binary.is_library() && binary.entitlements() != nullptr &&
         !binary.entitlements()->empty()) {
       At(found, binary, binary.entitlements()->begin()->first + ", ...");
     }
@@ -667,6 +688,11 @@ constexpr Rule kRules[] = {
      "remove it from the entitlements, which are those of a debug build, and "
      "sign again",
      kNotaryIssues, CheckGetTaskAllow},
+    {"debuggable", 0, kD | kN | kH, 0,
+     "Any program of the user can take over the executable.",
+     "remove get-task-allow from the entitlements and sign again, unless "
+     "others must debug their plug-ins in it",
+     kNotaryIssues, CheckDebuggableHost},
     {"sdk-version", kN, kD, 0,
      "The binary uses an SDK older than the 10.9 SDK.",
      "link it again with the SDK of macOS 10.9 or later", kNotaryIssues,

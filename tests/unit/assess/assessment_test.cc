@@ -223,6 +223,13 @@ TEST(AssessmentTest, ToolsAreNoApps) {
             "the code is valid but does not seem to be an app");
   EXPECT_EQ(AssessmentSourceName(assessment.source), "");
   EXPECT_THAT(Rules(assessment), ::testing::ElementsAre("app-like"));
+  // That Apple has not seen it counts for more.
+  const Bytes unseen = BuildSignedFile(HowToSign(
+      {.identifier = "com.example.tool", .chain = &NewDeveloperId()}));
+  tree.Executable("unseen", AsText(unseen));
+  EXPECT_EQ(AssessmentSourceName(AssessAt(tree, {}, "unseen").source),
+            "Unnotarized Developer ID");
+  EXPECT_EQ(AssessAt(tree, {}, "unseen").remark, "");
   // For other questions it need not be one.
   EXPECT_TRUE(AssessAt(tree, {.type = AssessmentType::kOpen}, "tool").accepted);
 }

@@ -317,6 +317,17 @@ const std::vector<Situation>& Situations() {
          app.main.entitlements["com.apple.security.get-task-allow"] = True();
        },
        [](DemoApp& app) { app.main.entitlements.clear(); }},
+      {"DebuggableHostOfPlugIns", kNotary, "debuggable", "get-task-allow",
+       [](DemoApp& app) {
+         app.main.entitlements["com.apple.security.get-task-allow"] = True();
+         app.main
+             .entitlements["com.apple.security.cs.disable-library-validation"] =
+             True();
+       },
+       [](DemoApp& app) {
+         app.main.entitlements.erase("com.apple.security.get-task-allow");
+       },
+       Severity::kWarning},
       {"SdkTooOld", kNotary, "sdk-version", "SDK of macOS 10.9",
        [](DemoApp& app) { app.main.version->sdk = 0x000a0800; },
        [](DemoApp& app) { app.main.version->sdk = 0x000a0900; }},
@@ -608,6 +619,21 @@ TEST(PreflightTest, ToolByItselfIsLookedAt) {
   ASSERT_THAT(report, IsOk());
   EXPECT_EQ(Complaints(*report).size(), 1u);
   EXPECT_EQ(OfRule(*report, "secure-timestamp").size(), 1u);
+}
+
+// A bundle around a script has its signature in files; it is judged as well.
+TEST(PreflightTest, BundleWithoutMachOIsLookedAt) {
+  MadeTree tree;
+  tree.Plist("Plain.bundle/Contents/Info.plist",
+             {{"CFBundleExecutable", "run.sh"}});
+  tree.Executable("Plain.bundle/Contents/MacOS/run.sh", "#!/bin/sh\n");
+  testing::SignPlainBundle(tree.Path("Plain.bundle"));
+  const absl::StatusOr<PreflightReport> report =
+      Preflight(tree.Path("Plain.bundle"), {});
+  ASSERT_THAT(report, IsOk());
+  EXPECT_EQ(OfRule(*report, "developer-id-certificate").size(), 1u);
+  EXPECT_THAT(OfRule(*report, "sdk-version"), IsEmpty());
+  EXPECT_THAT(OfRule(*report, "valid-signature"), IsEmpty());
 }
 
 // A rule that no situation shows could be broken without anyone noticing.
