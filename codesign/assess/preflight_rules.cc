@@ -542,8 +542,17 @@ bool IsCodePlace(std::string_view relative_path) {
   return false;
 }
 
+// A script that is the executable of its bundle is signed with the bundle.
+bool IsMainFile(const PreflightFacts& facts, const FoundFile& file) {
+  return std::any_of(facts.binaries.begin(), facts.binaries.end(),
+                     [&](const BinaryFacts& binary) {
+                       return binary.is_main && binary.path == file.path;
+                     });
+}
+
 void CheckDataInCodePlaces(const PreflightFacts& facts, const Found& found) {
   for (const FoundFile& file : facts.files) {
+    if (IsMainFile(facts, file)) continue;
     if (!file.is_mach_o && IsCodePlace(file.relative_path) &&
         !file.relative_path.ends_with("/.DS_Store")) {
       found(file.path, "",

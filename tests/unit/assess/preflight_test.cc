@@ -633,6 +633,7 @@ TEST(PreflightTest, BundleWithoutMachOIsLookedAt) {
   ASSERT_THAT(report, IsOk());
   EXPECT_EQ(OfRule(*report, "developer-id-certificate").size(), 1u);
   EXPECT_THAT(OfRule(*report, "sdk-version"), IsEmpty());
+  EXPECT_THAT(OfRule(*report, "data-in-code-place"), IsEmpty());
   EXPECT_THAT(OfRule(*report, "valid-signature"), IsEmpty());
 }
 
