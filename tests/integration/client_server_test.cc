@@ -150,6 +150,20 @@ TEST_F(ClientServerTest, ListsAndShowsIdentities) {
   EXPECT_EQ(Sign(sha1).exit_code, 0);
 }
 
+// The certificates of the tests last a day.
+TEST_F(ClientServerTest, DoctorExaminesTheServersIdentities) {
+  StartServer();
+  const SubprocessResult doctor = Codeseal({"identities", "doctor"});
+  EXPECT_EQ(doctor.exit_code, 0) << doctor.err;
+  EXPECT_THAT(doctor.out, HasSubstr("warning: ec: The certificate expires "
+                                    "soon. [expires-soon]\n  why    "));
+  EXPECT_THAT(doctor.out, HasSubstr("the server: "));
+  const SubprocessResult team =
+      Codeseal({"identities", "doctor", "--team", "TEAMID1234"});
+  EXPECT_EQ(team.exit_code, 1);
+  EXPECT_THAT(team.out, HasSubstr("[wrong-team]"));
+}
+
 TEST_F(ClientServerTest, SettingsComeFromTheFileToo) {
   StartServer();
   std::filesystem::create_directories(folder_.Path(".config/codeseal"));

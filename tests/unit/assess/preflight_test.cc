@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "gmock/gmock.h"
-#include "tests/support/package_builder.h"
 #include "tests/support/status_matchers.h"
 #include "tests/unit/assess/demo_app.h"
 
@@ -596,16 +595,6 @@ TEST(PreflightTest, GivenProfileMustBeTheOneInside) {
   EXPECT_THAT(Complaints(Look(app, options)), IsEmpty());
 }
 
-TEST(PreflightTest, PackageMustBeSigned) {
-  MadeTree tree;
-  tree.File("Demo.pkg", testing::MakePackage());
-  const absl::StatusOr<PreflightReport> report =
-      Preflight(tree.Path("Demo.pkg"), {});
-  ASSERT_THAT(report, IsOk());
-  EXPECT_FALSE(report->accepted());
-  EXPECT_EQ(OfRule(*report, "installer-certificate").size(), 1u);
-}
-
 TEST(PreflightTest, ToolByItselfIsLookedAt) {
   MadeTree tree;
   DemoApp app;
@@ -639,9 +628,9 @@ TEST(PreflightTest, BundleWithoutMachOIsLookedAt) {
 
 // A rule that no situation shows could be broken without anyone noticing.
 TEST(PreflightTest, EveryRuleHasASituation) {
-  std::set<std::string> shown = {"profile-embedded",
-                                 "installer-certificate",  // above
-                                 "disk-image"};
+  std::set<std::string> shown = {"profile-embedded",  // above
+                                 "installer-certificate",
+                                 "disk-image"};  // package_and_image_test.cc
   for (const Situation& situation : Situations()) shown.insert(situation.rule);
   for (const PreflightRuleName& rule : PreflightRules()) {
     EXPECT_TRUE(shown.contains(std::string(rule.name))) << rule.name;
