@@ -120,10 +120,10 @@ void RunIdentitiesShow(const IdentitiesShowCommand& command,
   const auto text = [&](const char* key) {
     return described.value(key, std::string());
   };
-  if (command.pem) {
-    reporter.Raw(text("chain_pem"));
-  } else if (command.team) {
-    reporter.Say(0, text("team_identifier"));
+  if (command.pem || command.team) {
+    // Whoever reads PEM passes over the line before it.
+    if (command.team) reporter.Say(0, text("team_identifier"));
+    if (command.pem) reporter.Raw(text("chain_pem"));
   } else {
     reporter.Say(0, "Name=" + text("name"));
     if (described.contains("version")) {

@@ -107,6 +107,11 @@ TEST_F(ClientTokenTest, ListsWhatItCanSignWith) {
                 "--token", Uri()});
   EXPECT_EQ(pem.exit_code, 0) << pem.err;
   EXPECT_EQ(pem.out, leaf.Pem() + root_.pem());
+  // Not Apple's: it has no team.
+  const SubprocessResult both =
+      Codeseal({"identities", "show", HexEncode(leaf.Sha1()), "--team", "--pem",
+                "--chain", root_path_, "--token", Uri()});
+  EXPECT_EQ(both.out, "\n" + pem.out);
 }
 
 // The token's troubles by rule; --json has no more and no less.
