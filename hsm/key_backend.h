@@ -40,6 +40,11 @@ class KeyBackend {
   virtual absl::StatusOr<Bytes> Sign(SignMechanism mechanism,
                                      SignDigest digest_kind, ByteView digest,
                                      absl::Time deadline) = 0;
+
+  // Somebody found that a signature of this key does not verify, and says so
+  // with `why`: whoever made it must not be believed until it has proven itself
+  // anew.
+  virtual void Distrust(const absl::Status& /*why*/) {}
 };
 
 }  // namespace codeseal

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -88,6 +90,12 @@ absl::StatusOr<Pin> Pin::Read(std::string_view source) {
     return SourceError("the PIN in " + path + " is empty or too long");
   }
   return pin;
+}
+
+void HideMemory() {
+  const rlimit no_core = {0, 0};
+  setrlimit(RLIMIT_CORE, &no_core);
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
 Pin::Pin(Pin&& other) noexcept

@@ -38,6 +38,10 @@ class Pin {
   size_t size_ = 0;
 };
 
+// Keeps the memory of this process, which secrets pass through, out of core
+// dumps and away from other processes of the user.
+void HideMemory();
+
 }  // namespace codeseal
 
 #endif  // CODESEAL_HSM_PIN_H_

@@ -18,7 +18,7 @@ absl::Status LoadError(const std::string& message) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Pkcs11Module>> Pkcs11Module::Load(
-    const std::string& path, const std::string& init_args) {
+    const std::string& path, const std::string& init_args, bool os_locking) {
   void* object = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (object == nullptr) {
     const char* reason = dlerror();
@@ -32,7 +32,8 @@ absl::StatusOr<std::unique_ptr<Pkcs11Module>> Pkcs11Module::Load(
       functions == nullptr) {
     return LoadError(path + " is not a PKCS#11 module");
   }
-  std::unique_ptr<Pkcs11Module> module(new Pkcs11Module(functions, init_args));
+  std::unique_ptr<Pkcs11Module> module(
+      new Pkcs11Module(functions, init_args, os_locking));
   RETURN_IF_ERROR(module->Initialize());
   return module;
 }
@@ -44,7 +45,7 @@ absl::Status Pkcs11Module::Initialize() {
     CK_C_INITIALIZE_ARGS standard{};
     void* nss_reserved = nullptr;
   } args;
-  args.standard.flags = CKF_OS_LOCKING_OK;
+  args.standard.flags = single_threaded_ ? 0 : CKF_OS_LOCKING_OK;
   if (!init_args_.empty()) args.standard.pReserved = init_args_.data();
   CK_RV rv = functions_->C_Initialize(&args);
   if (rv == CKR_CANT_LOCK || rv == CKR_NEED_TO_CREATE_THREADS) {

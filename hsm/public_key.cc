@@ -1,6 +1,7 @@
 #include "hsm/public_key.h"
 
 #include <openssl/err.h>
+#include <openssl/rand.h>
 
 #include <algorithm>
 #include <array>
@@ -227,6 +228,25 @@ absl::Status VerifyDigest(EVP_PKEY* public_key, SignMechanism mechanism,
                    v1::REASON_SELF_VERIFY_FAILED,
                    "the token returned a signature that its public key does "
                    "not verify");
+}
+
+absl::Status ProveKey(KeyBackend& key, absl::Time deadline) {
+  ASSIGN_OR_RETURN(const UniqueEvpPkey public_key,
+                   ParsePublicKey(key.public_key()));
+  Bytes digest(DigestSize(SignDigest::kSha256));
+  if (RAND_bytes(digest.data(), static_cast<int>(digest.size())) != 1) {
+    return MakeError(absl::StatusCode::kInternal, v1::STAGE_TOKEN,
+                     v1::REASON_INTERNAL, DrainOpenSslErrors());
+  }
+  const SignMechanism mechanism = EVP_PKEY_is_a(public_key.get(), "RSA") == 1
+                                      ? SignMechanism::kRsaPkcs1
+                                      : SignMechanism::kEcdsa;
+  ASSIGN_OR_RETURN(const Bytes signature,
+                   key.Sign(mechanism, SignDigest::kSha256, digest, deadline));
+  absl::Status status = VerifyDigest(public_key.get(), mechanism,
+                                     SignDigest::kSha256, digest, signature);
+  if (!status.ok()) key.Distrust(status);
+  return status;
 }
 
 std::string DrainOpenSslErrors() {

@@ -54,6 +54,11 @@ absl::Status VerifyDigest(EVP_PKEY* public_key, SignMechanism mechanism,
                           SignDigest digest_kind, ByteView digest,
                           ByteView signature);
 
+// Has the key sign something random, in the way certificates are signed, and
+// checks it. A key that fails the check is told with Distrust().
+// Errors: those of KeyBackend::Sign() and VerifyDigest().
+absl::Status ProveKey(KeyBackend& key, absl::Time deadline);
+
 // What OpenSSL's error queue of this thread says, oldest first, as one line;
 // empties the queue.
 std::string DrainOpenSslErrors();

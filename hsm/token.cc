@@ -1,10 +1,9 @@
 #include "hsm/token.h"
 
-#include <openssl/rand.h>
-
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <utility>
 
@@ -70,6 +69,10 @@ hsm::WorkerConfig MakeWorkerConfig(const TokenConfig& config) {
   wire.set_label(config.label);
   for (const std::string& serial : config.serials) wire.add_serials(serial);
   wire.set_pin_source(config.pin_source);
+  wire.set_state_folder(config.state_folder);
+  wire.set_one_thread(config.serialize);
+  wire.set_no_os_locking(config.no_os_locking);
+  wire.set_pin_per_signature(config.pin_per_signature);
   const uint32_t count = config.serialize ? 1 : config.session_count;
   wire.set_session_count(count);
   // Some requests wait in the worker, so that a session that comes free is used
@@ -89,18 +92,28 @@ class TokenConnection {
     uint64_t worker_number = 0;  // rises with every worker
   };
 
+  // Looks at what the worker says it has done; an error: it lied. Sets `proven`
+  // when it looked closely.
+  using Check = std::function<absl::Status(const Answer& answer, bool& proven)>;
+
   // Runs one call on the current worker. A call that a worker's death
   // interrupted is tried once more on the next: no call leaves anything behind
-  // on the token but GenerateKey, which refuses to make the same key twice.
+  // on the token but GenerateKey, which refuses to make the same key twice. An
+  // answer that `check` refuses costs the worker its life.
   absl::StatusOr<Answer> Call(const hsm::Request& request, absl::Time deadline,
-                              absl::Duration patience);
+                              absl::Duration patience,
+                              const Check& check = nullptr);
 
   // The same on a worker of its own, which ends with the call.
   absl::StatusOr<Answer> CallAlone(const hsm::Request& request,
                                    absl::Time deadline);
 
-  // Kills the current worker if it is number `worker_number`: it lied.
-  void Distrust(uint64_t worker_number, const absl::Status& status);
+  // Replaces the current worker: it lied, with `status`. Calls fail fast if its
+  // successors do, too.
+  void Distrust(const absl::Status& status);
+
+  // As Token::ClearPinHold().
+  absl::Status ClearPinHold(absl::Time deadline);
 
   const TokenConfig& config() const { return config_; }
 
@@ -117,12 +130,16 @@ class TokenConnection {
   absl::Status CheckPinHold() const;                          // under mutex_
   void NoteLogins(const WorkerProcess::LoginRecord& record);  // under mutex_
   // About a worker that is not the current one any more, only its death counts.
-  void NoteSuccess(const Worker& worker);
+  void NoteSuccess(const Worker& worker, bool proven);
   void NoteFailure(const Worker& worker, const absl::Status& status,
                    bool replace);
   // One failure for each worker, however many calls it took with it.
   void CountDeath(uint64_t number, const absl::Status& status);  // under mutex_
   void CountFailure(const absl::Status& status);                 // under mutex_
+  void NoteLie() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    lied_ = true;
+  }
   // The call ended without a verdict on the token.
   void NoteUndecided(const Worker& worker);
   absl::Status Named(absl::Status status) const {
@@ -139,6 +156,9 @@ class TokenConnection {
   uint64_t dead_worker_number_ = 0;  // the last whose death was counted
   absl::Time retry_at_ = absl::InfinitePast();
   absl::Status last_failure_;
+  // The last signature that was looked at was wrong: only one that is right
+  // counts as a success.
+  bool lied_ = false;
   // Of all workers so far.
   bool pin_accepted_ = false;
   bool pin_rejected_ = false;
@@ -149,13 +169,15 @@ absl::Status TokenConnection::CheckPinHold() const {
   if (!pin_rejected_) return absl::OkStatus();
   return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_TOKEN,
                    v1::REASON_PIN_HOLD,
-                   "the token refused the PIN; it is not sent again until this "
-                   "program is started anew");
+                   "the token refused the PIN; it is not sent again until the "
+                   "hold is cleared or this program is started anew");
 }
 
 void TokenConnection::NoteLogins(const WorkerProcess::LoginRecord& record) {
   pin_accepted_ = pin_accepted_ || record.accepted;
-  pin_rejected_ = pin_rejected_ || record.rejected;
+  // With a folder, the worker remembers, and sees when a hold is cleared.
+  pin_rejected_ =
+      pin_rejected_ || (record.rejected && config_.state_folder.empty());
   login_in_doubt_ = !pin_accepted_ && (login_in_doubt_ || record.in_doubt);
 }
 
@@ -208,10 +230,12 @@ absl::StatusOr<TokenConnection::Worker> TokenConnection::TakeWorker() {
   return worker;
 }
 
-void TokenConnection::NoteSuccess(const Worker& worker) {
+void TokenConnection::NoteSuccess(const Worker& worker, bool proven) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (worker.is_probe) probing_ = false;
-  if (worker.number == worker_number_) failure_count_ = 0;
+  if (worker.number != worker_number_ || (lied_ && !proven)) return;
+  lied_ = false;
+  failure_count_ = 0;
 }
 
 void TokenConnection::NoteUndecided(const Worker& worker) {
@@ -249,7 +273,8 @@ void TokenConnection::CountFailure(const absl::Status& status) {
 }
 
 absl::StatusOr<TokenConnection::Answer> TokenConnection::Call(
-    const hsm::Request& request, absl::Time deadline, absl::Duration patience) {
+    const hsm::Request& request, absl::Time deadline, absl::Duration patience,
+    const Check& check) {
   absl::Status died;
   for (int attempt = 0; attempt < 2; ++attempt) {
     absl::StatusOr<Worker> worker = TakeWorker();
@@ -260,13 +285,23 @@ absl::StatusOr<TokenConnection::Answer> TokenConnection::Call(
     switch (result.outcome) {
       case WorkerProcess::Outcome::kReply: {
         absl::Status status = GetStatus(result.reply);
+        Answer answer{std::move(result.reply), worker->number};
+        bool proven = false;
+        if (status.ok() && check) {
+          status = check(answer, proven);
+          if (!status.ok()) {
+            NoteLie();
+            NoteFailure(*worker, status, true);
+            return Named(std::move(status));
+          }
+        }
         if (!status.ok() && MeansDown(status)) {
-          NoteFailure(*worker, status, result.reply.replace_worker());
+          NoteFailure(*worker, status, answer.reply.replace_worker());
         } else {
-          NoteSuccess(*worker);
+          NoteSuccess(*worker, proven);
         }
         if (!status.ok()) return Named(std::move(status));
-        return Answer{std::move(result.reply), worker->number};
+        return answer;
       }
       case WorkerProcess::Outcome::kDied:
         died = WorkerDied();
@@ -292,7 +327,9 @@ absl::StatusOr<TokenConnection::Answer> TokenConnection::CallAlone(
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (process_ != nullptr) NoteLogins(process_->login_record());
-    if (absl::Status hold = CheckPinHold(); !hold.ok()) return Named(hold);
+    if (!request.has_clear_pin_hold()) {
+      if (absl::Status hold = CheckPinHold(); !hold.ok()) return Named(hold);
+    }
     wire.set_login_in_doubt(login_in_doubt_);
   }
   absl::StatusOr<std::shared_ptr<WorkerProcess>> process =
@@ -321,16 +358,37 @@ absl::StatusOr<TokenConnection::Answer> TokenConnection::CallAlone(
   return Named(DeadlinePassed());
 }
 
-void TokenConnection::Distrust(uint64_t worker_number,
-                               const absl::Status& status) {
+void TokenConnection::Distrust(const absl::Status& status) {
   Worker worker;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (worker_number != worker_number_ || process_ == nullptr) return;
+    lied_ = true;
+    if (process_ == nullptr) return;
     worker.process = process_;
     worker.number = worker_number_;
   }
   NoteFailure(worker, status, true);
+}
+
+absl::Status TokenConnection::ClearPinHold(absl::Time deadline) {
+  if (!config_.state_folder.empty()) {
+    hsm::Request request;
+    request.mutable_clear_pin_hold();
+    RETURN_IF_ERROR(CallAlone(request, deadline).status());
+  }
+  std::shared_ptr<WorkerProcess> holding;  // ends without the lock
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (pin_rejected_ || login_in_doubt_) {
+    // It holds by itself, too; what it says of its logins no longer counts.
+    if (process_ != nullptr) process_->Kill();
+    holding = std::move(process_);
+    process_ = nullptr;
+  }
+  pin_rejected_ = false;
+  login_in_doubt_ = false;
+  failure_count_ = 0;
+  retry_at_ = absl::InfinitePast();
+  return absl::OkStatus();
 }
 
 // A key on the token. Stays valid across workers.
@@ -346,41 +404,29 @@ class TokenKey : public KeyBackend {
   ByteView public_key() const override { return public_key_; }
 
   absl::StatusOr<Bytes> Sign(SignMechanism mechanism, SignDigest digest_kind,
-                             ByteView digest, absl::Time deadline) override {
-    return Sign(mechanism, digest_kind, digest, deadline, false);
-  }
+                             ByteView digest, absl::Time deadline) override;
 
-  // Signs something random and checks it, in the way certificates are signed.
-  absl::Status Prove(absl::Time deadline) {
-    Bytes digest(DigestSize(SignDigest::kSha256));
-    if (RAND_bytes(digest.data(), static_cast<int>(digest.size())) != 1) {
-      return MakeError(absl::StatusCode::kInternal, v1::STAGE_TOKEN,
-                       v1::REASON_INTERNAL, DrainOpenSslErrors());
+  void Distrust(const absl::Status& why) override {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      verified_ = {};
     }
-    const SignMechanism mechanism = EVP_PKEY_is_a(verifier_.get(), "RSA") == 1
-                                        ? SignMechanism::kRsaPkcs1
-                                        : SignMechanism::kEcdsa;
-    return Sign(mechanism, SignDigest::kSha256, digest, deadline, true)
-        .status();
+    connection_->Distrust(why);
   }
 
  private:
-  absl::StatusOr<Bytes> Sign(SignMechanism mechanism, SignDigest digest_kind,
-                             ByteView digest, absl::Time deadline,
-                             bool always_verify);
-
   const std::shared_ptr<TokenConnection> connection_;
   const hsm::KeyReference reference_;
   const Bytes public_key_;
   const UniqueEvpPkey verifier_;
-  // Worker number and login generation of the last signature that was checked.
+  // Worker number and key search of the last signature that was checked.
   std::mutex mutex_;
   std::pair<uint64_t, uint64_t> verified_;
 };
 
 absl::StatusOr<Bytes> TokenKey::Sign(SignMechanism mechanism,
                                      SignDigest digest_kind, ByteView digest,
-                                     absl::Time deadline, bool always_verify) {
+                                     absl::Time deadline) {
   const bool rsa = EVP_PKEY_is_a(verifier_.get(), "RSA") == 1;
   if (rsa == (mechanism == SignMechanism::kEcdsa) ||
       digest.size() != DigestSize(digest_kind)) {
@@ -394,31 +440,26 @@ absl::StatusOr<Bytes> TokenKey::Sign(SignMechanism mechanism,
   call.set_mechanism(static_cast<uint32_t>(mechanism));
   call.set_digest_kind(static_cast<uint32_t>(digest_kind));
   call.set_digest(ToString(digest));
-  ASSIGN_OR_RETURN(const TokenConnection::Answer answer,
-                   connection_->Call(request, deadline,
-                                     connection_->config().operation_timeout));
-  Bytes signature = ToBytes(answer.reply.signature());
-
-  // A new worker or login has looked the key up anew, perhaps wrongly.
-  const std::pair generation(answer.worker_number,
-                             answer.reply.login_generation());
-  bool verify = always_verify;
-  {
+  const auto check = [&](const TokenConnection::Answer& answer,
+                         bool& proven) -> absl::Status {
+    // Each search may have found another key.
+    const std::pair search(answer.worker_number, answer.reply.key_search());
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (verified_ == search) return absl::OkStatus();
+    }
+    RETURN_IF_ERROR(VerifyDigest(verifier_.get(), mechanism, digest_kind,
+                                 digest, AsBytes(answer.reply.signature())));
+    proven = true;
     const std::lock_guard<std::mutex> lock(mutex_);
-    verify = verify || verified_ != generation;
-  }
-  if (!verify) return signature;
-  absl::Status status =
-      VerifyDigest(verifier_.get(), mechanism, digest_kind, digest, signature);
-  if (!status.ok()) {
-    status =
-        WithSubject(std::move(status), "token " + connection_->config().name);
-    connection_->Distrust(answer.worker_number, status);
-    return status;
-  }
-  const std::lock_guard<std::mutex> lock(mutex_);
-  verified_ = generation;
-  return signature;
+    verified_ = search;
+    return absl::OkStatus();
+  };
+  ASSIGN_OR_RETURN(
+      const TokenConnection::Answer answer,
+      connection_->Call(request, deadline,
+                        connection_->config().operation_timeout, check));
+  return ToBytes(answer.reply.signature());
 }
 
 class TokenImpl : public Token {
@@ -437,6 +478,9 @@ class TokenImpl : public Token {
   absl::Status ImportCertificate(const KeyReference& key,
                                  ByteView certificate_der,
                                  absl::Time deadline) override;
+  absl::Status ClearPinHold(absl::Time deadline) override {
+    return connection_->ClearPinHold(deadline);
+  }
   const TokenConfig& config() const override { return connection_->config(); }
 
  private:
@@ -518,7 +562,7 @@ absl::StatusOr<std::shared_ptr<KeyBackend>> TokenImpl::LoadKey(
               std::move(public_key));
   if (!loaded.ok()) return About(key, loaded.status());
   // The public half comes from another object than the private one.
-  if (absl::Status status = (*loaded)->Prove(deadline); !status.ok()) {
+  if (absl::Status status = ProveKey(**loaded, deadline); !status.ok()) {
     return About(key, std::move(status));
   }
   return *std::move(loaded);
@@ -556,7 +600,7 @@ absl::Status TokenImpl::Probe(const KeyReference& key, absl::Time deadline) {
   absl::StatusOr<std::shared_ptr<TokenKey>> loaded =
       MakeKey(key, ToBytes(found.public_key()));
   if (!loaded.ok()) return About(key, loaded.status());
-  return About(key, (*loaded)->Prove(deadline));
+  return About(key, ProveKey(**loaded, deadline));
 }
 
 absl::StatusOr<Bytes> TokenImpl::GenerateKey(const KeyReference& key,

@@ -32,14 +32,27 @@ struct TokenConfig {
   std::string name;    // in logs and errors
   std::string module;  // path of the PKCS#11 shared object
   std::string label;   // CK_TOKEN_INFO.label; empty: `serials` decide
-  std::vector<std::string> serials;  // any of them; empty: any
+  // The first of them that is there; empty: any. A cluster has several.
+  std::vector<std::string> serials;
   // Where the worker reads the PIN: "file:/path" or "credential:NAME" (a file
   // under $CREDENTIALS_DIRECTORY). Never the PIN itself.
   std::string pin_source;
   std::string init_args;  // C_Initialize pReserved string (NSS softokn)
   uint32_t session_count = 4;
   absl::Duration operation_timeout = absl::Seconds(5);
-  bool serialize = false;  // module is not thread-safe: one call at a time
+  // The module is not thread-safe: one call at a time, all on one thread.
+  bool serialize = false;
+  // How often an idle token has to prove itself with a test signature.
+  absl::Duration idle_ping = absl::Seconds(20);
+  // Where it is remembered that the token refused a PIN; shared by all programs
+  // that use the token. Empty: forgotten when this program ends.
+  std::string state_folder;
+  // C_Initialize without CKF_OS_LOCKING_OK, for modules that fail with it; one
+  // call at a time then.
+  bool no_os_locking = false;
+  // Every signature wants the PIN, though the module does not show it in
+  // CKA_ALWAYS_AUTHENTICATE.
+  bool pin_per_signature = false;
   // Program started as "<path> token-worker <fd>"; empty: this very program.
   std::string worker_path;
 };
@@ -133,6 +146,11 @@ class Token {
   virtual absl::Status ImportCertificate(const KeyReference& key,
                                          ByteView certificate_der,
                                          absl::Time deadline) = 0;
+
+  // Forgets that the token refused a PIN or that a login was interrupted: the
+  // PIN is sent again, once. The only way on, for operators who have looked at
+  // the token. Its own flags (locked, final try) still hold.
+  virtual absl::Status ClearPinHold(absl::Time deadline) = 0;
 
   virtual const TokenConfig& config() const = 0;
 };

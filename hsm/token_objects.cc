@@ -436,7 +436,9 @@ absl::StatusOr<KeyListing> TokenObjects::GenerateKey(
   absl::StatusOr<KeyListing> key = ReadKey(private_handle);
   absl::Status status = key.status();
   if (status.ok()) {
-    status = CheckKeyPolicy(key->attributes, KeyPolicy::kStrict);
+    KeyAttributes attributes = key->attributes;
+    attributes.local = true;  // we saw it; NSS does not say so
+    status = CheckKeyPolicy(attributes, KeyPolicy::kStrict);
   }
   if (!status.ok()) {
     module_->C_DestroyObject(session_, private_handle);

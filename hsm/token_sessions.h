@@ -7,18 +7,21 @@
 #ifndef CODESEAL_HSM_TOKEN_SESSIONS_H_
 #define CODESEAL_HSM_TOKEN_SESSIONS_H_
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "hsm/pin.h"
+#include "hsm/pin_hold.h"
 #include "hsm/pkcs11_module.h"
 #include "hsm/worker_message.h"
 
@@ -81,12 +84,26 @@ class TokenSessions {
   // Whether the session is alive and logged in, as the module says.
   bool IsUsable(const Lease& lease) const;
 
+  // Whether the session that keeps the login of this generation says that it is
+  // still there. A token may lie: good for choosing what to try first, not as a
+  // sign of health.
+  bool IsLoginAlive(uint64_t generation);
+
   // The session for changes on the token: read-write, the caller closes it.
   absl::StatusOr<CK_SESSION_HANDLE> OpenReadWrite();
 
   // Logs in once more for a key with CKA_ALWAYS_AUTHENTICATE, between
   // C_SignInit and C_Sign.
   absl::Status LoginForOperation(CK_SESSION_HANDLE session);
+
+  // Forgets what is remembered of refused PINs. Looks for the token, but opens
+  // no session: for a worker that does nothing else.
+  // Errors: those of Open(); PinHold's.
+  absl::Status ClearPinHold();
+
+  // Whether several threads may call the module at once; false before it is
+  // loaded.
+  bool is_concurrent() const { return is_concurrent_; }
 
   uint64_t generation() const;
   // Valid while a lease is out.
@@ -105,9 +122,15 @@ class TokenSessions {
   // Errors: UNAVAILABLE REASON_TOKEN_NOT_FOUND, REASON_TOKEN_DOWN;
   // FAILED_PRECONDITION REASON_PIN_*, REASON_MODULE_LOAD.
   absl::Status Open();
+  absl::Status LoadModule();
   absl::Status FindSlot();
   absl::Status Login();
+  bool IsLoggedIn(CK_SESSION_HANDLE session) const;
   absl::Status CallLogin(CK_SESSION_HANDLE session, CK_USER_TYPE user);
+  // What is remembered of the token; nothing without a folder for it.
+  absl::StatusOr<std::optional<PinHold>> OpenPinHold() const;
+  // Why no login is tried while `hold` stands.
+  absl::Status Refused(const PinHold& hold);
 
   // Runs Open() with `mutex_` released and publishes the result.
   absl::Status OpenLocked(std::unique_lock<std::mutex>& lock);
@@ -125,6 +148,8 @@ class TokenSessions {
   size_t leased_count_ = 0;  // 0 in states kClosed and kChanging
   size_t open_count_ = 0;    // leased and idle sessions, without the anchor
   size_t session_limit_ = 1;
+  size_t most_sessions_ = 1;  // what session_limit_ may grow to
+  absl::Time grow_at_ = absl::InfiniteFuture();
   std::vector<CK_SESSION_HANDLE> idle_;  // last in, first out
 
   // Changed in state kChanging only.
@@ -134,8 +159,12 @@ class TokenSessions {
   CK_TOKEN_INFO token_info_{};
   CK_SESSION_HANDLE anchor_ = CK_INVALID_HANDLE;
 
-  std::mutex login_mutex_;     // one C_Login at a time
-  bool pin_rejected_ = false;  // guarded by login_mutex_; never cleared
+  std::atomic<bool> is_concurrent_ = false;
+
+  std::mutex login_mutex_;     // one C_Login at a time; guards:
+  bool pin_rejected_ = false;  // without a folder; never cleared
+  std::string refused_since_;  // of the hold that refused_message_ is about
+  std::string refused_message_;
 };
 
 }  // namespace codeseal

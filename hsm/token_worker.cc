@@ -4,13 +4,14 @@
 // module finalised and initialised; at last the reply asks for a new process.
 
 #include <fcntl.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <csignal>
+#include <deque>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -22,6 +23,7 @@
 #include "codesign/base/error.h"
 #include "hsm/ck_rv.h"
 #include "hsm/libp11_listing.h"
+#include "hsm/pin.h"
 #include "hsm/pkcs11.h"
 #include "hsm/public_key.h"
 #include "hsm/token.h"
@@ -37,6 +39,46 @@ constexpr unsigned kShutdownSeconds = 2;
 // A key that vanished is looked for with a fresh module at most this often.
 constexpr absl::Duration kMissingKeyInterval = absl::Seconds(1);
 
+// Runs calls on a thread of its own, one after another: some modules must not
+// be called by two threads, not even in turn.
+class OneThread {
+ public:
+  OneThread() : thread_([this] { Work(); }) { thread_.detach(); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+  // Returns when `call` has run.
+  void Run(const std::function<void()>& call) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    const uint64_t number = ++last_number_;
+    waiting_.emplace_back(number, &call);
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return done_number_ >= number; });
+  }
+
+ private:
+  void Work() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (true) {
+      changed_.wait(lock, [&] { return !waiting_.empty(); });
+      const auto [number, call] = waiting_.front();
+      waiting_.pop_front();
+      lock.unlock();
+      (*call)();
+      lock.lock();
+      done_number_ = number;
+      changed_.notify_all();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::pair<uint64_t, const std::function<void()>*>> waiting_;
+  uint64_t last_number_ = 0;
+  uint64_t done_number_ = 0;
+  std::thread thread_;
+};
+
 class Worker {
  public:
   Worker(int control_fd, hsm::WorkerConfig config)
@@ -48,12 +90,15 @@ class Worker {
 
   // Answers one request after another until the channel closes.
   void Serve(int fd);
-  void Shutdown() { sessions_.Shutdown(); }
+  void Shutdown() {
+    module_thread_.Run([this] { sessions_.Shutdown(); });
+  }
 
  private:
   // A key's handle in one login generation.
   struct CachedKey {
     uint64_t generation = 0;
+    uint64_t search = 0;  // which search found it
     CK_OBJECT_HANDLE handle = CK_INVALID_HANDLE;
     bool always_authenticate = false;
     size_t max_digest_size = 0;  // bytes that the curve takes; 0: all
@@ -61,6 +106,8 @@ class Worker {
   using Lease = TokenSessions::Lease;
 
   hsm::Reply Handle(const hsm::Request& request);
+  absl::Status Call(const hsm::Request& request, absl::Time deadline,
+                    hsm::Reply& reply);
   absl::Status Sign(const hsm::SignCall& call, absl::Time deadline,
                     hsm::Reply& reply);
   absl::Status FindKey(const hsm::FindKeyCall& call, absl::Time deadline,
@@ -82,8 +129,11 @@ class Worker {
 
   const hsm::WorkerConfig config_;
   TokenSessions sessions_;
+  // For every call until the module is known to lock for itself.
+  OneThread module_thread_;
 
   std::mutex mutex_;
+  uint64_t search_count_ = 0;
   std::unordered_map<std::string, CachedKey> keys_;  // by serialised reference
   absl::Time missing_key_at_ = absl::InfinitePast();
 };
@@ -119,27 +169,34 @@ hsm::Reply Worker::Handle(const hsm::Request& request) {
   hsm::Reply reply;
   reply.set_number(request.number());
   absl::Status status;
-  switch (request.call_case()) {
-    case hsm::Request::kSign:
-      status = Sign(request.sign(), deadline, reply);
-      break;
-    case hsm::Request::kFindKey:
-      status = FindKey(request.find_key(), deadline, reply);
-      break;
-    case hsm::Request::kGenerateKey:
-      status = GenerateKey(request.generate_key(), deadline, reply);
-      break;
-    case hsm::Request::kImportCertificate:
-      status = ImportCertificate(request.import_certificate(), deadline, reply);
-      break;
-    case hsm::Request::kList:
-      status = List(deadline, reply);
-      break;
-    case hsm::Request::CALL_NOT_SET:
-      break;  // ParseRequest() refuses it
+  if (sessions_.is_concurrent()) {
+    status = Call(request, deadline, reply);
+  } else {
+    module_thread_.Run([&] { status = Call(request, deadline, reply); });
   }
   if (!status.ok()) SetStatus(reply, status);
   return reply;
+}
+
+absl::Status Worker::Call(const hsm::Request& request, absl::Time deadline,
+                          hsm::Reply& reply) {
+  switch (request.call_case()) {
+    case hsm::Request::kSign:
+      return Sign(request.sign(), deadline, reply);
+    case hsm::Request::kFindKey:
+      return FindKey(request.find_key(), deadline, reply);
+    case hsm::Request::kGenerateKey:
+      return GenerateKey(request.generate_key(), deadline, reply);
+    case hsm::Request::kImportCertificate:
+      return ImportCertificate(request.import_certificate(), deadline, reply);
+    case hsm::Request::kList:
+      return List(deadline, reply);
+    case hsm::Request::kClearPinHold:
+      return sessions_.ClearPinHold();
+    case hsm::Request::CALL_NOT_SET:
+      break;  // ParseRequest() refuses it
+  }
+  return absl::OkStatus();
 }
 
 TokenAction Worker::Judge(const absl::Status& status, const Lease& lease) {
@@ -171,7 +228,6 @@ absl::Status Worker::Run(absl::Time deadline, hsm::Reply& reply,
     absl::StatusOr<Lease> lease = sessions_.Acquire(deadline);
     if (lease.ok()) {
       generation = lease->generation();
-      reply.set_login_generation(generation);
       status = operation(*lease);
       if (status.ok()) return status;
       const TokenAction action = Judge(status, *lease);
@@ -184,7 +240,10 @@ absl::Status Worker::Run(absl::Time deadline, hsm::Reply& reply,
         case TokenAction::kNewSession:
           break;
         case TokenAction::kReopen:
-          rung = std::max<int>(rung, kReopen);
+          // Perhaps it is this one session that is gone.
+          if (!sessions_.IsLoginAlive(generation)) {
+            rung = std::max<int>(rung, kReopen);
+          }
           break;
       }
     } else {
@@ -227,7 +286,8 @@ absl::StatusOr<Worker::CachedKey> Worker::Resolve(const hsm::KeyReference& key,
   CachedKey cached;
   cached.generation = lease.generation();
   cached.handle = object.handle;
-  cached.always_authenticate = object.key.attributes.always_authenticate;
+  cached.always_authenticate =
+      object.key.attributes.always_authenticate || config_.pin_per_signature();
   const absl::StatusOr<UniqueEvpPkey> public_key =
       ParsePublicKey(AsBytes(key.public_key()));
   if (public_key.ok() && EVP_PKEY_is_a(public_key->get(), "EC") == 1) {
@@ -235,6 +295,7 @@ absl::StatusOr<Worker::CachedKey> Worker::Resolve(const hsm::KeyReference& key,
         static_cast<size_t>(EVP_PKEY_get_bits(public_key->get())) / 8;
   }
   const std::lock_guard<std::mutex> lock(mutex_);
+  cached.search = ++search_count_;
   keys_[name] = cached;
   return cached;
 }
@@ -277,6 +338,7 @@ absl::Status Worker::Sign(const hsm::SignCall& call, absl::Time deadline,
       return signature.status();
     }
     reply.set_signature(ToString(*signature));
+    reply.set_key_search(key->search);
     return absl::OkStatus();
   });
 }
@@ -343,13 +405,6 @@ absl::Status Worker::List(absl::Time deadline, hsm::Reply& reply) {
   });
 }
 
-// The PIN passes through this process.
-void HideMemory() {
-  const rlimit no_core = {0, 0};
-  setrlimit(RLIMIT_CORE, &no_core);
-  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-}
-
 absl::StatusOr<hsm::WorkerConfig> ReadConfig(int fd) {
   FrameReader reader(fd, kMaxRequestSize);
   while (true) {
@@ -369,7 +424,7 @@ absl::StatusOr<hsm::WorkerConfig> ReadConfig(int fd) {
 
 int RunTokenWorker(int fd) {
   std::signal(SIGPIPE, SIG_IGN);
-  HideMemory();
+  HideMemory();  // the PIN passes through it
   const absl::StatusOr<hsm::WorkerConfig> config = ReadConfig(fd);
   if (!config.ok()) return 2;
   const int channel_count = static_cast<int>(config->channel_count());

@@ -152,6 +152,7 @@ absl::StatusOr<hsm::Request> ParseRequest(ByteView message) {
       RETURN_IF_ERROR(CheckKey(request.import_certificate().key()));
       return request;
     case hsm::Request::kList:
+    case hsm::Request::kClearPinHold:
       return request;
     case hsm::Request::CALL_NOT_SET:
       break;

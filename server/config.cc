@@ -11,6 +11,7 @@
 
 #include "codesign/base/error.h"
 #include "codesign/code_directory.h"
+#include "hsm/token_uri.h"
 #include "server/yaml_reader.h"
 
 namespace codeseal {
@@ -71,6 +72,29 @@ void ReadPinSource(YamlContext& context, YamlSection& section,
   }
 }
 
+// What a module needs that PKCS#11 does not know of.
+void ReadQuirks(YamlSection& section, TokenConfig& token) {
+  const std::pair<const char*, bool*> quirks[] = {
+      {"serialize", &token.serialize},
+      {"no-os-locking", &token.no_os_locking},
+      {"pin-per-signature", &token.pin_per_signature},
+  };
+  std::vector<std::string> words;
+  section.ReadStrings("quirks", words);
+  for (const std::string& word : words) {
+    const auto* const quirk =
+        std::find_if(std::begin(quirks), std::end(quirks),
+                     [&](const auto& each) { return each.first == word; });
+    if (quirk == std::end(quirks)) {
+      section.Report("quirks", "'" + word +
+                                   "' is none of serialize, no-os-locking, "
+                                   "pin-per-signature");
+    } else {
+      *quirk->second = true;
+    }
+  }
+}
+
 void ReadToken(YamlContext& context, const std::string& name,
                YamlSection& section, TokenConfig& token) {
   token.name = name;
@@ -84,7 +108,9 @@ void ReadToken(YamlContext& context, const std::string& name,
   section.ReadString("init_args", kOptional, token.init_args);
   section.ReadCount("sessions", 1, 256, token.session_count);
   section.ReadDuration("op_timeout", token.operation_timeout);
+  section.ReadDuration("idle_ping", token.idle_ping);
   section.ReadBool("serialize", token.serialize);
+  ReadQuirks(section, token);
   section.Finish();
 }
 
@@ -118,11 +144,12 @@ void ReadPeerRule(YamlSection& section, std::vector<PeerRule>& rules) {
 }
 
 void ReadKey(YamlSection& section, IdentityVersionConfig& version) {
-  section.ReadString("token", kRequired, version.token);
+  KeyLocation& location = version.keys.emplace_back();
+  section.ReadString("token", kRequired, location.token);
   std::string id;
   const bool has_id = section.ReadString("id", kOptional, id);
   const bool has_label =
-      section.ReadString("label", kOptional, version.key.label);
+      section.ReadString("label", kOptional, location.key.label);
   if (!has_id && !has_label) {
     section.Report("id", "want the key's id (hexadecimal), its label, or both");
   }
@@ -137,9 +164,45 @@ void ReadKey(YamlSection& section, IdentityVersionConfig& version) {
                      "a1b2; quote it so that YAML keeps the zeros");
       break;
     }
-    version.key.id.push_back(byte);
+    location.key.id.push_back(byte);
   }
   section.Finish();
+}
+
+// "TOKEN:id=%01%02", "TOKEN:object=developer-id" or both with ';' between: the
+// words of RFC 7512.
+bool ParseKeyLocation(const std::string& text, KeyLocation& location) {
+  const size_t colon = text.find(':');
+  if (colon == std::string::npos || colon == 0) return false;
+  location.token = text.substr(0, colon);
+  const absl::StatusOr<TokenUri> uri =
+      ParseTokenUri("pkcs11:token=any;" + text.substr(colon + 1));
+  if (!uri.ok() || uri->config.label != "any" || !uri->config.serials.empty() ||
+      text.find('?') != std::string::npos) {
+    return false;
+  }
+  location.key = uri->key;
+  return !location.key.id.empty() || !location.key.label.empty();
+}
+
+void ReadKeys(YamlSection& section, IdentityVersionConfig& version) {
+  const bool one = section.ReadSection(
+      "key", kOptional, [&](YamlSection& key) { ReadKey(key, version); });
+  std::vector<std::string> names;
+  const bool several = section.ReadStrings("keys", names);
+  if (one == several) {
+    section.Report("key",
+                   "want key, or keys when several tokens hold the same one");
+  }
+  for (const std::string& name : names) {
+    KeyLocation location;
+    if (ParseKeyLocation(name, location)) {
+      version.keys.push_back(std::move(location));
+    } else {
+      section.Report("keys",
+                     "'" + name + "' is not TOKEN:id=%01 or TOKEN:object=NAME");
+    }
+  }
 }
 
 void ReadVersion(YamlSection& section, IdentityConfig& identity) {
@@ -152,8 +215,7 @@ void ReadVersion(YamlSection& section, IdentityConfig& identity) {
        {"retired", v1::IDENTITY_STATE_RETIRED},
        {"disabled", v1::IDENTITY_STATE_DISABLED}},
       version.state);
-  section.ReadSection("key", kRequired,
-                      [&](YamlSection& key) { ReadKey(key, version); });
+  ReadKeys(section, version);
   section.ReadPath("chain", kRequired, version.chain);
   section.Finish();
   for (const IdentityVersionConfig& other : identity.versions) {
@@ -188,6 +250,21 @@ void ReadRules(YamlSection& section, IdentityRules& rules) {
   section.Finish();
 }
 
+void CheckTokenName(YamlSection& section, const ServerConfig& config,
+                    const IdentityVersionConfig& version,
+                    const std::string& name) {
+  std::vector<std::string> names;
+  for (const TokenConfig& token : config.tokens) names.push_back(token.name);
+  const bool known = std::find(names.begin(), names.end(), name) != names.end();
+  if (known || name.empty()) return;
+  const std::string nearest = NearestWord(name, names);
+  section.Report(
+      "versions",
+      "version " + version.id + " names token " + name +
+          ", which is not under tokens" +
+          (nearest.empty() ? "" : "; did you mean " + nearest + "?"));
+}
+
 void ReadIdentity(YamlSection& section, ServerConfig& config) {
   IdentityConfig identity;
   section.ReadString("name", kRequired, identity.name);
@@ -215,18 +292,9 @@ void ReadIdentity(YamlSection& section, ServerConfig& config) {
     section.Report("versions", "want at least one version");
   }
   for (const IdentityVersionConfig& version : identity.versions) {
-    const bool known = std::any_of(
-        config.tokens.begin(), config.tokens.end(),
-        [&](const TokenConfig& token) { return token.name == version.token; });
-    if (known || version.token.empty()) continue;
-    std::vector<std::string> names;
-    for (const TokenConfig& token : config.tokens) names.push_back(token.name);
-    const std::string nearest = NearestWord(version.token, names);
-    section.Report(
-        "versions",
-        "version " + version.id + " names token " + version.token +
-            ", which is not under tokens" +
-            (nearest.empty() ? "" : "; did you mean " + nearest + "?"));
+    for (const KeyLocation& location : version.keys) {
+      CheckTokenName(section, config, version, location.token);
+    }
   }
   config.identities.push_back(std::move(identity));
 }
@@ -249,6 +317,14 @@ void ReadLimits(YamlSection& section, LimitsConfig& limits) {
   }
 }
 
+void ReadState(YamlContext& context, YamlSection& section, StateConfig& state) {
+  std::string folder;
+  if (section.ReadString("folder", kRequired, folder)) {
+    state.folder = context.Path(folder);
+  }
+  section.Finish();
+}
+
 void ReadVersionNumber(YamlSection& section) {
   std::string version;
   if (section.ReadString("version", kRequired, version) && version != "1") {
@@ -264,10 +340,22 @@ void ReadServer(YamlContext& context, YamlSection& section,
   });
   section.ReadSection("tls", kRequired,
                       [&](YamlSection& tls) { ReadTls(tls, config.tls); });
+  section.ReadSection("state", kOptional, [&](YamlSection& state) {
+    ReadState(context, state, config.state);
+  });
+  section.ReadSection("admin", kOptional, [&](YamlSection& admin) {
+    admin.ReadSections("allow", kRequired, [&](YamlSection& rule) {
+      ReadPeerRule(rule, config.admin.allow);
+    });
+    admin.Finish();
+  });
   section.ReadNamedSections(
       "tokens", kRequired, [&](const std::string& name, YamlSection& token) {
         ReadToken(context, name, token, config.tokens.emplace_back());
       });
+  for (TokenConfig& token : config.tokens) {
+    token.state_folder = config.state.folder;
+  }
   section.ReadSections("identities", kRequired, [&](YamlSection& identity) {
     ReadIdentity(identity, config);
   });

@@ -51,11 +51,17 @@ struct IdentityRules {
   bool allow_packages = false;
 };
 
+// A key on a token of this file.
+struct KeyLocation {
+  std::string token;  // its name under `tokens`
+  KeyReference key;
+};
+
 struct IdentityVersionConfig {
   std::string id;
   v1::IdentityState state = v1::IDENTITY_STATE_ACTIVE;
-  std::string token;  // name of a token of this file
-  KeyReference key;
+  // One key pair, by preference; several when several tokens hold it.
+  std::vector<KeyLocation> keys;
   std::string chain;  // PEM: leaf first; the self-signed root must be there
 };
 
@@ -79,9 +85,22 @@ struct LimitsConfig {
   absl::Duration drain = absl::Seconds(30);      // longest end of the server
 };
 
+// What must survive a restart.
+struct StateConfig {
+  // Made when it is not there. Empty: nothing is remembered.
+  std::string folder;
+};
+
+// Who may do more than sign: clear PIN holds, rotate identities.
+struct AdminConfig {
+  std::vector<PeerRule> allow;  // empty: nobody
+};
+
 struct ServerConfig {
   ListenConfig listen;
   TlsConfig tls;
+  StateConfig state;
+  AdminConfig admin;
   std::vector<TokenConfig> tokens;
   std::vector<IdentityConfig> identities;
   LimitsConfig limits;

@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "codesign/base/error.h"
 #include "codesign/base/mapped_file.h"
+#include "hsm/public_key.h"
 #include "server/log.h"
 
 namespace codeseal {
@@ -38,6 +39,8 @@ bool MayPass(const absl::Status& fault) {
   return absl::IsUnavailable(fault) || absl::IsDeadlineExceeded(fault) ||
          absl::IsResourceExhausted(fault) ||
          reason == v1::REASON_KEY_NOT_FOUND ||
+         // Tried again without sending the PIN: somebody may clear the hold.
+         reason == v1::REASON_PIN_HOLD || reason == v1::REASON_PIN_REJECTED ||
          reason == v1::REASON_TOKEN_NOT_FOUND;
 }
 
@@ -59,14 +62,16 @@ std::string StateWord(v1::IdentityState state) {
   return word;
 }
 
-absl::StatusOr<std::shared_ptr<evp_pkey_st>> LoadKey(
-    const IdentityVersion& version, absl::Time deadline) {
-  ASSIGN_OR_RETURN(std::shared_ptr<KeyBackend> backend,
-                   version.token().token->LoadKey(
-                       version.config().key, version.identity().key_policy,
-                       version.chain().front().der(), deadline));
-  ASSIGN_OR_RETURN(UniqueEvpPkey key, MakeTokenPkey(std::move(backend)));
-  return std::shared_ptr<evp_pkey_st>(std::move(key));
+absl::StatusOr<std::shared_ptr<KeyBackend>> LoadKey(IdentityVersion& version,
+                                                    size_t place,
+                                                    absl::Time deadline) {
+  ASSIGN_OR_RETURN(
+      std::shared_ptr<KeyBackend> backend,
+      version.tokens()[place]->token->LoadKey(
+          version.config().keys[place].key, version.identity().key_policy,
+          version.chain().front().der(), deadline));
+  RETURN_IF_ERROR(version.SetKey(place, backend));
+  return backend;
 }
 
 }  // namespace
@@ -86,11 +91,11 @@ std::string KeyHint(Reason reason) {
       {v1::REASON_TOKEN_NOT_FOUND,
        "compare the token's label and serial with `codeseald token list`"},
       {v1::REASON_PIN_REJECTED,
-       "correct the file of pin_source, then restart the server; the rejected "
-       "PIN is not sent again"},
+       "correct the file of pin_source, then run `codeseald token "
+       "clear-pin-hold`; until then the rejected PIN is not sent again"},
       {v1::REASON_PIN_HOLD,
        "the token is about to lock or was given a wrong PIN: check it with the "
-       "vendor's tool, then restart the server"},
+       "vendor's tool, then run `codeseald token clear-pin-hold`"},
       {v1::REASON_PIN_SOURCE,
        "make the file of pin_source readable for the server"},
       {v1::REASON_MODULE_LOAD,
@@ -103,13 +108,15 @@ std::string KeyHint(Reason reason) {
 IdentityVersion::IdentityVersion(const IdentityConfig& identity,
                                  const IdentityVersionConfig& version,
                                  std::vector<Certificate> chain,
-                                 TokenService& token)
+                                 std::vector<TokenService*> tokens)
     : identity_(identity),
       version_(version),
       chain_(std::move(chain)),
       leaf_sha1_(chain_.front().Sha1()),
       team_(TeamIdentifier(chain_).value_or("")),
-      token_(token),
+      tokens_(std::move(tokens)),
+      backend_(std::make_shared<FailoverKey>(
+          chain_.front().SubjectPublicKeyInfo(), tokens_.size())),
       fault_(MakeError(absl::StatusCode::kUnavailable, v1::STAGE_TOKEN,
                        v1::REASON_TOKEN_DOWN,
                        "the token has not answered yet")) {}
@@ -120,10 +127,21 @@ absl::StatusOr<std::shared_ptr<evp_pkey_st>> IdentityVersion::key() const {
   return key_;
 }
 
-void IdentityVersion::SetKey(std::shared_ptr<evp_pkey_st> key) {
+absl::Status IdentityVersion::SetKey(size_t place,
+                                     std::shared_ptr<KeyBackend> key) {
+  RETURN_IF_ERROR(backend_->SetKey(place, std::move(key)));
   const std::lock_guard lock(mutex_);
-  key_ = std::move(key);
+  if (key_ == nullptr) {
+    ASSIGN_OR_RETURN(UniqueEvpPkey made, MakeTokenPkey(backend_));
+    key_ = std::shared_ptr<evp_pkey_st>(std::move(made));
+  }
   fault_ = absl::OkStatus();
+  return absl::OkStatus();
+}
+
+void IdentityVersion::Distrust(const absl::Status& why) {
+  SetFault(why);
+  backend_->Distrust(why);
 }
 
 void IdentityVersion::SetFault(const absl::Status& fault) {
@@ -174,10 +192,15 @@ absl::StatusOr<std::unique_ptr<IdentityStore>> IdentityStore::Create(
                             "rules.team is " + each.rules.team +
                                 ", the certificate's Team ID is " + *team});
       }
-      const auto token = token_by_name.find(version.token);
-      if (token == token_by_name.end()) continue;  // reported above
+      std::vector<TokenService*> tokens;
+      for (const KeyLocation& location : version.keys) {
+        const auto token = token_by_name.find(location.token);
+        if (token != token_by_name.end()) tokens.push_back(token->second);
+      }
+      // Reported above.
+      if (tokens.empty() || tokens.size() != version.keys.size()) continue;
       identity.versions.push_back(std::make_unique<IdentityVersion>(
-          each, version, *std::move(chain), *token->second));
+          each, version, *std::move(chain), std::move(tokens)));
     }
     store->identities_.push_back(std::move(identity));
   }
@@ -204,54 +227,103 @@ void IdentityStore::LoadKeys(absl::Duration wait) {
                     [this] { return untried_token_count_ == 0; });
 }
 
+bool IdentityStore::WaitFor(absl::Duration time) {
+  std::unique_lock lock(mutex_);
+  return !changed_.wait_for(lock, absl::ToChronoNanoseconds(time),
+                            [this] { return stopping_; });
+}
+
 void IdentityStore::LoadKeysOf(TokenService& token) {
-  std::vector<IdentityVersion*> missing;
+  std::vector<KeyPlace> missing;
   for (const Identity& identity : identities_) {
     for (const std::unique_ptr<IdentityVersion>& version : identity.versions) {
-      if (&version->token() == &token &&
-          (version->state() == v1::IDENTITY_STATE_ACTIVE ||
-           version->state() == v1::IDENTITY_STATE_STAGED)) {
-        missing.push_back(version.get());
+      if (version->state() != v1::IDENTITY_STATE_ACTIVE &&
+          version->state() != v1::IDENTITY_STATE_STAGED) {
+        continue;
+      }
+      for (size_t place = 0; place < version->tokens().size(); ++place) {
+        if (version->tokens()[place] == &token) {
+          missing.push_back({version.get(), place, nullptr});
+        }
       }
     }
   }
+  std::vector<KeyPlace> loaded;
+  std::map<IdentityVersion*, Reason> logged;
   absl::Duration delay = kFirstRetry;
   for (bool first_round = true;; first_round = false) {
-    std::erase_if(missing, [&](IdentityVersion* version) {
-      {
-        const std::lock_guard lock(mutex_);
-        if (stopping_) return false;
-      }
+    std::erase_if(missing, [&](const KeyPlace& each) {
+      if (!WaitFor(absl::ZeroDuration())) return false;
+      IdentityVersion& version = *each.version;
       const absl::Time deadline =
           absl::Now() + token.token->config().operation_timeout;
-      absl::StatusOr<std::shared_ptr<evp_pkey_st>> key =
-          LoadKey(*version, deadline);
+      absl::StatusOr<std::shared_ptr<KeyBackend>> key =
+          LoadKey(version, each.place, deadline);
       if (key.ok()) {
-        version->SetKey(*std::move(key));
+        loaded.push_back({&version, each.place, *std::move(key)});
         Log(LogLevel::kInfo, "identity_available",
-            {{"identity", version->name()}, {"version", version->id()}});
+            {{"identity", version.name()},
+             {"version", version.id()},
+             {"token", token.token->config().name}});
         return true;
       }
-      const bool news =
-          first_round || GetReason(version->fault()) != GetReason(key.status());
-      version->SetFault(key.status());
-      if (news) {
-        LogStatus(LogLevel::kError, "identity_unavailable", key.status(),
-                  {{"identity", version->name()},
-                   {"version", version->id()},
-                   {"hint", KeyHint(GetReason(key.status()))}});
+      const absl::Status& status = key.status();
+      // Another token may have the key already.
+      if (!version.key().ok()) version.SetFault(status);
+      if (first_round || logged[&version] != GetReason(status)) {
+        LogStatus(LogLevel::kError, "identity_unavailable", status,
+                  {{"identity", version.name()},
+                   {"version", version.id()},
+                   {"token", token.token->config().name},
+                   {"hint", KeyHint(GetReason(status))}});
       }
-      return !MayPass(key.status());
+      logged[&version] = GetReason(status);
+      return !MayPass(status);
     });
-    std::unique_lock lock(mutex_);
-    if (first_round && --untried_token_count_ == 0) changed_.notify_all();
-    if (missing.empty()) return;
-    if (changed_.wait_for(lock, absl::ToChronoNanoseconds(delay),
-                          [this] { return stopping_; })) {
-      return;
+    if (first_round) {
+      const std::lock_guard lock(mutex_);
+      if (--untried_token_count_ == 0) changed_.notify_all();
     }
+    if (missing.empty()) break;
+    if (!WaitFor(delay)) return;
     delay = std::min(2 * delay, kLongestRetry);
   }
+  if (!loaded.empty()) Watch(token, loaded);
+}
+
+void IdentityStore::Watch(TokenService& token,
+                          const std::vector<KeyPlace>& keys) {
+  const KeyPlace& one = keys.front();  // a token's keys live and die together
+  const TokenConfig& config = token.token->config();
+  bool was_ok = true;
+  while (WaitFor(was_ok ? config.idle_ping
+                        : std::min(config.idle_ping, kLongestRetry))) {
+    const absl::Status status =
+        ProveKey(*one.key, absl::Now() + config.operation_timeout);
+    for (const KeyPlace& each : keys) {
+      if (each.version->tokens().size() == 1) each.version->SetFault(status);
+    }
+    if (status.ok() != was_ok) {
+      LogStatus(status.ok() ? LogLevel::kInfo : LogLevel::kError,
+                status.ok() ? "token_ready" : "token_not_ready", status,
+                {{"token", config.name}, {"hint", KeyHint(GetReason(status))}});
+    }
+    was_ok = status.ok();
+  }
+}
+
+absl::Status IdentityStore::ClearPinHold(const std::string& name,
+                                         absl::Time deadline) {
+  for (const std::unique_ptr<TokenService>& each : tokens_) {
+    if (each->token->config().name != name) continue;
+    RETURN_IF_ERROR(each->token->ClearPinHold(deadline));
+    Log(LogLevel::kInfo, "pin_hold_cleared", {{"token", name}});
+    return absl::OkStatus();
+  }
+  return WithSubject(MakeError(absl::StatusCode::kNotFound, v1::STAGE_TOKEN,
+                               v1::REASON_TOKEN_NOT_FOUND,
+                               "the configuration has no token of this name"),
+                     "token " + name);
 }
 
 const IdentityStore::Identity* IdentityStore::Find(const std::string& name,

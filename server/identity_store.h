@@ -20,6 +20,7 @@
 #include "absl/time/time.h"
 #include "codeseal/v1/error_detail.pb.h"
 #include "codesign/cms/certificate.h"
+#include "hsm/failover_key.h"
 #include "hsm/provider.h"
 #include "hsm/token.h"
 #include "server/config.h"
@@ -39,7 +40,8 @@ class IdentityVersion {
  public:
   IdentityVersion(const IdentityConfig& identity,
                   const IdentityVersionConfig& version,
-                  std::vector<Certificate> chain, TokenService& token);
+                  std::vector<Certificate> chain,
+                  std::vector<TokenService*> tokens);
 
   const std::string& name() const { return identity_.name; }
   const std::string& id() const { return version_.id; }
@@ -51,15 +53,22 @@ class IdentityVersion {
   const Bytes& leaf_sha1() const { return leaf_sha1_; }
   // Of an Apple-issued leaf, else empty.
   const std::string& team() const { return team_; }
-  TokenService& token() const { return token_; }
+  // Where config().keys are, never empty; the first does the version's work.
+  const std::vector<TokenService*>& tokens() const { return tokens_; }
+  TokenService& token() const { return *tokens_.front(); }
 
-  // The key as an EVP_PKEY; the pointer keeps it alive.
+  // The key as an EVP_PKEY, once the first of its tokens has answered; the
+  // pointer keeps it alive.
   // Errors: why it is not there, as SetFault() was told.
   absl::StatusOr<std::shared_ptr<evp_pkey_st>> key() const;
-  void SetKey(std::shared_ptr<evp_pkey_st> key);
+  // The key that config().keys[place] names.
+  // Errors: those of MakeTokenPkey() and FailoverKey::SetKey().
+  absl::Status SetKey(size_t place, std::shared_ptr<KeyBackend> key);
   // What the token last said against this key; OK when it worked.
   void SetFault(const absl::Status& fault);
   absl::Status fault() const;
+  // A signature of the key did not verify.
+  void Distrust(const absl::Status& why);
 
  private:
   const IdentityConfig identity_;
@@ -67,7 +76,8 @@ class IdentityVersion {
   const std::vector<Certificate> chain_;
   const Bytes leaf_sha1_;
   const std::string team_;
-  TokenService& token_;
+  const std::vector<TokenService*> tokens_;
+  const std::shared_ptr<FailoverKey> backend_;
   mutable std::mutex mutex_;
   std::shared_ptr<evp_pkey_st> key_;
   absl::Status fault_;
@@ -90,9 +100,14 @@ class IdentityStore {
   // Starts to load the keys of staged and active versions, each token on a
   // thread of its own, and returns when each was tried once, at the latest
   // after `wait`. Tokens that are down are tried again until they answer;
-  // faults that only people can mend (a refused key, a refused PIN) are logged
-  // and not tried again.
+  // faults that only a new configuration can mend (a refused key) are logged
+  // and not tried again. Afterwards the thread asks the token for a test
+  // signature now and then, so that a dead token is known before it is needed.
   void LoadKeys(absl::Duration wait);
+
+  // As Token::ClearPinHold(), by the token's name.
+  // Errors: NOT_FOUND REASON_TOKEN_NOT_FOUND when no token has the name.
+  absl::Status ClearPinHold(const std::string& token, absl::Time deadline);
 
   // The version that signs: `version`, or the active one when it is empty.
   // `name` may be the leaf's SHA-1 in hexadecimal. An identity that the peer
@@ -117,7 +132,17 @@ class IdentityStore {
   IdentityStore() = default;
 
   const Identity* Find(const std::string& name, const Peer& peer) const;
+  // One key of a version on one token.
+  struct KeyPlace {
+    IdentityVersion* version;
+    size_t place;
+    std::shared_ptr<KeyBackend> key;  // once it is loaded
+  };
+
   void LoadKeysOf(TokenService& token);
+  void Watch(TokenService& token, const std::vector<KeyPlace>& keys);
+  // False when the store is to end.
+  bool WaitFor(absl::Duration time);
 
   std::vector<std::unique_ptr<TokenService>> tokens_;
   std::vector<Identity> identities_;

@@ -20,6 +20,7 @@
 #include "codesign/base/clock.h"
 #include "codesign/base/error.h"
 #include "codesign/base/staged_file.h"
+#include "hsm/pin.h"
 #include "hsm/token.h"
 #include "server/ca_commands.h"
 #include "server/config.h"
@@ -84,6 +85,7 @@ absl::Status Serve(const std::string& config_path,
   sigprocmask(SIG_BLOCK, &stop_signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
   RaiseDescriptorLimit();
+  HideMemory();  // it holds the TLS key
   // Debian's abseil looks for lock cycles at every lock of gRPC's.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
 
@@ -253,6 +255,13 @@ int Main(int argc, char** argv) {
   AddKeyOptions(*probe, token);
   probe->add_flag("--json", token.json, "print JSON");
   probe->callback([&] { run = [&] { return ProbeToken(token, std::cout); }; });
+
+  auto* const clear = tokens->add_subcommand(
+      "clear-pin-hold",
+      "Let a token that refused the PIN be logged in to again, once");
+  AddTokenOptions(*clear, token);
+  clear->callback(
+      [&] { run = [&] { return ClearPinHold(token, std::cout); }; });
 
   auto* const keys = app.add_subcommand("key", "Make keys and certificates");
   keys->require_subcommand(1);

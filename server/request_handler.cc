@@ -72,7 +72,11 @@ absl::StatusOr<Bytes> SignAndVerify(IdentityVersion& version,
                    UseKey(version, deadline, [&](const CmsSigner& signer) {
                      return BuildAppleCms(signer, content, signing_time);
                    }));
-  RETURN_IF_ERROR(VerifyOwn(cms, content, version.chain()));
+  if (absl::Status status = VerifyOwn(cms, content, version.chain());
+      !status.ok()) {
+    version.Distrust(status);
+    return status;
+  }
   return cms;
 }
 
@@ -88,9 +92,11 @@ absl::StatusOr<Bytes> SignChecksum(IdentityVersion& version,
   const absl::Status verified = CheckRsaSignature(version.chain().front(), kind,
                                                   package.checksum, signature);
   if (verified.ok()) return signature;
-  return MakeError(
+  absl::Status status = MakeError(
       absl::StatusCode::kInternal, v1::STAGE_CMS, v1::REASON_SELF_VERIFY_FAILED,
       "the new signature does not verify: " + std::string(Message(verified)));
+  version.Distrust(status);
+  return status;
 }
 
 // macOS takes installer packages from installer certificates alone, and code

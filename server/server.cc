@@ -21,6 +21,7 @@ namespace {
 
 constexpr char kSigningService[] = "codeseal.v1.SigningService";
 constexpr char kIdentityService[] = "codeseal.v1.IdentityService";
+constexpr char kOpsService[] = "codeseal.v1.OpsService";
 
 // Unauthenticated connections live no longer than this.
 constexpr int kHandshakeTimeoutMs = 10'000;
@@ -109,6 +110,7 @@ struct Server::Parts {
   std::unique_ptr<RequestHandler> handler;
   std::unique_ptr<SigningServiceImpl> signing;
   std::unique_ptr<IdentityServiceImpl> identity_service;
+  std::unique_ptr<OpsServiceImpl> ops_service;
   std::unique_ptr<Listener> listener;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
   std::unique_ptr<grpc::Server> server;
@@ -131,6 +133,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
       *parts->handler, parts->peers, config.limits);
   parts->identity_service = std::make_unique<IdentityServiceImpl>(
       *parts->identities, *parts->gate, parts->peers);
+  parts->ops_service = std::make_unique<OpsServiceImpl>(
+      *parts->identities, *parts->gate, parts->peers, config.admin);
   parts->identities->LoadKeys(kKeyLoadingTime);
 
   grpc::EnableDefaultHealthCheckService(true);
@@ -140,6 +144,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   builder.SetResourceQuota(quota.Resize(config.limits.buffered));
   builder.RegisterService(parts->signing.get());
   builder.RegisterService(parts->identity_service.get());
+  builder.RegisterService(parts->ops_service.get());
   parts->acceptor = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
       credentials);
@@ -152,6 +157,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
       parts->server->GetHealthCheckService();
   health->SetServingStatus(kSigningService, true);
   health->SetServingStatus(kIdentityService, true);
+  health->SetServingStatus(kOpsService, true);
   parts->listener->Start([acceptor = parts->acceptor.get()](int fd) {
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters
         connection;

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "codesign/base/error.h"
 #include "codesign/cms/certificate.h"
 #include "grpc/grpc_security_constants.h"
@@ -16,6 +17,8 @@ namespace {
 // Certificates that are remembered; a hostile client authority can't fill the
 // memory.
 constexpr size_t kMaxRememberedPeers = 4096;
+// The longest that an administrator's call waits for a token.
+constexpr absl::Duration kAdminTime = absl::Seconds(60);
 
 std::vector<std::string> Values(const grpc::AuthContext& context,
                                 const char* property) {
@@ -212,6 +215,48 @@ grpc::ServerUnaryReactor* IdentityServiceImpl::GetIdentity(
     status = version.status();
   }
   reactor->Finish(StatusToGrpc(status, "", peer.ok() ? (*peer)->Name() : ""));
+  return reactor;
+}
+
+absl::Status CheckAdmin(const AdminConfig& admin, const Peer& peer) {
+  if (AnyRuleFits(admin.allow, peer)) return absl::OkStatus();
+  return MakeError(absl::StatusCode::kPermissionDenied, v1::STAGE_POLICY,
+                   v1::REASON_NOT_AUTHORISED,
+                   "this is for administrators (admin.allow)");
+}
+
+OpsServiceImpl::OpsServiceImpl(IdentityStore& identities, PeerGate& gate,
+                               PeerReader& peers, AdminConfig admin)
+    : identities_(identities),
+      gate_(gate),
+      peers_(peers),
+      admin_(std::move(admin)),
+      pool_(SigningPool::Options{}) {}
+
+grpc::ServerUnaryReactor* OpsServiceImpl::ClearPinHold(
+    grpc::CallbackServerContext* context,
+    const v1::ClearPinHoldRequest* request,
+    v1::ClearPinHoldResponse* /*response*/) {
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  const absl::StatusOr<std::shared_ptr<const Peer>> peer =
+      peers_.Read(*context->auth_context());
+  absl::Status status = peer.status();
+  if (status.ok()) status = gate_.Check(**peer);
+  if (status.ok()) status = CheckAdmin(admin_, **peer);
+  if (!status.ok()) {
+    reactor->Finish(StatusToGrpc(status, "", peer.ok() ? (*peer)->Name() : ""));
+    return reactor;
+  }
+  SigningPool::Task task;
+  task.deadline = std::min(DeadlineOf(*context), absl::Now() + kAdminTime);
+  task.run = [this, reactor, token = request->token(), name = (*peer)->Name(),
+              deadline = task.deadline](const absl::Status& admitted) {
+    reactor->Finish(StatusToGrpc(
+        admitted.ok() ? identities_.ClearPinHold(token, deadline) : admitted,
+        "", name));
+  };
+  status = pool_.Submit(std::move(task));
+  if (!status.ok()) reactor->Finish(StatusToGrpc(status, "", (*peer)->Name()));
   return reactor;
 }
 

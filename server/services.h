@@ -14,11 +14,13 @@
 
 #include "absl/time/time.h"
 #include "codeseal/v1/identity.grpc.pb.h"
+#include "codeseal/v1/ops.grpc.pb.h"
 #include "codeseal/v1/signing.grpc.pb.h"
 #include "server/config.h"
 #include "server/identity_store.h"
 #include "server/peer.h"
 #include "server/request_handler.h"
+#include "server/signing_pool.h"
 #include "server/signing_stream.h"
 
 namespace codeseal {
@@ -93,6 +95,30 @@ class IdentityServiceImpl : public v1::IdentityService::CallbackService {
   PeerGate& gate_;
   PeerReader& peers_;
 };
+
+// Borrows its parts. Thread-safe.
+class OpsServiceImpl : public v1::OpsService::CallbackService {
+ public:
+  OpsServiceImpl(IdentityStore& identities, PeerGate& gate, PeerReader& peers,
+                 AdminConfig admin);
+
+  grpc::ServerUnaryReactor* ClearPinHold(
+      grpc::CallbackServerContext* context,
+      const v1::ClearPinHoldRequest* request,
+      v1::ClearPinHoldResponse* response) override;
+
+ private:
+  IdentityStore& identities_;
+  PeerGate& gate_;
+  PeerReader& peers_;
+  const AdminConfig admin_;
+  // Tokens are slow and gRPC's threads must not wait: one call at a time here.
+  SigningPool pool_;
+};
+
+// Whether the peer may do what only administrators may.
+// Errors: PERMISSION_DENIED REASON_NOT_AUTHORISED.
+absl::Status CheckAdmin(const AdminConfig& admin, const Peer& peer);
 
 }  // namespace codeseal
 

@@ -111,7 +111,10 @@ absl::StatusOr<std::vector<ProbeResult>> ProbeIdentities(
     ASSIGN_OR_RETURN(const std::shared_ptr<Token> token, Token::Create(each));
     for (const IdentityConfig& identity : config.identities) {
       for (const IdentityVersionConfig& version : identity.versions) {
-        if (version.token != each.name ||
+        const auto location = std::find_if(
+            version.keys.begin(), version.keys.end(),
+            [&](const KeyLocation& key) { return key.token == each.name; });
+        if (location == version.keys.end() ||
             (version.state != v1::IDENTITY_STATE_ACTIVE &&
              version.state != v1::IDENTITY_STATE_STAGED)) {
           continue;
@@ -122,10 +125,10 @@ absl::StatusOr<std::vector<ProbeResult>> ProbeIdentities(
                          Certificate::ParsePem(AsText(file.bytes())));
         absl::Status status =
             token
-                ->LoadKey(version.key, identity.key_policy, chain.front().der(),
-                          TokenDeadline())
+                ->LoadKey(location->key, identity.key_policy,
+                          chain.front().der(), TokenDeadline())
                 .status();
-        if (status.ok()) status = token->Probe(version.key, TokenDeadline());
+        if (status.ok()) status = token->Probe(location->key, TokenDeadline());
         results.push_back(
             {identity.name + " " + version.id + " on token " + each.name,
              status});
@@ -178,6 +181,20 @@ absl::Status ProbeToken(const TokenArguments& arguments, std::ostream& out) {
     out << list.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";
   }
   return first_fault;
+}
+
+absl::Status ClearPinHold(const TokenArguments& arguments, std::ostream& out) {
+  ASSIGN_OR_RETURN(const OpenedToken opened, OpenToken(arguments));
+  const TokenConfig& config = opened.token->config();
+  if (config.state_folder.empty()) {
+    return UsageError(
+        "the configuration has no state folder, where a hold would be "
+        "remembered: restart the server instead");
+  }
+  RETURN_IF_ERROR(opened.token->ClearPinHold(TokenDeadline()));
+  out << "token " << config.name
+      << ": no hold; the PIN is sent once with the next login\n";
+  return absl::OkStatus();
 }
 
 absl::Status GenerateKey(const TokenArguments& arguments,

@@ -24,6 +24,10 @@ absl::Status ListToken(const TokenArguments& arguments, std::ostream& out);
 // line for each and returns the first fault.
 absl::Status ProbeToken(const TokenArguments& arguments, std::ostream& out);
 
+// Forgets that the token refused a PIN; a running server that has the same
+// configuration goes on within a second.
+absl::Status ClearPinHold(const TokenArguments& arguments, std::ostream& out);
+
 // "rsa2048", "rsa3072", "rsa4096", "p256" or "p384". Prints the public key,
 // PEM.
 absl::Status GenerateKey(const TokenArguments& arguments,

@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <p11-kit/pkcs11.h>
+#include <pthread.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -19,6 +20,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -120,49 +122,71 @@ struct Rule {
   bool forward = false;  // call the real function, then return `rv`
   bool flip = false;
   bool swap = false;
-  bool sticky = false;
+  std::string sticky_until;  // a function
   CK_FLAGS token_flags = 0;
   std::optional<uint64_t> max_sessions;
+  std::optional<std::chrono::milliseconds> idle_time;
+  uint64_t every = 1;
+  std::vector<std::string> any;  // words, one of them at each turn
 };
+
+std::vector<std::string> Split(const std::string& text, char separator) {
+  std::vector<std::string> parts;
+  std::istringstream stream(text);
+  std::string part;
+  while (std::getline(stream, part, separator)) parts.push_back(part);
+  return parts;
+}
+
+void ParseWord(const std::string& word, Rule& rule) {
+  const size_t equals = word.find('=');
+  const std::string name = word.substr(0, equals);
+  const std::string value =
+      equals == std::string::npos ? "" : word.substr(equals + 1);
+  if (name == "skip") {
+    rule.skip = ParseCount(value);
+  } else if (name == "count") {
+    rule.count = ParseCount(value);
+  } else if (name == "every") {
+    rule.every = ParseCount(value);
+    if (rule.every == 0) Fail("every=0");
+  } else if (name == "any") {
+    rule.any = Split(value, '|');
+    Rule each;
+    for (const std::string& choice : rule.any) ParseWord(choice, each);
+  } else if (name == "rv") {
+    rule.rv = ParseName(kReturnValues, value);
+  } else if (name == "delay") {
+    rule.delay = ParseDelay(value);
+  } else if (name == "max") {
+    rule.max_sessions = ParseCount(value);
+  } else if (name == "idle") {
+    rule.idle_time = ParseDelay(value);
+  } else if (name == "flags") {
+    rule.token_flags |= ParseName(kTokenFlags, "CKF_" + value);
+  } else if (name == "until") {
+    rule.sticky_until = value;
+  } else if (word == "hang") {
+    rule.hang = true;
+  } else if (word == "crash") {
+    rule.crash = true;
+  } else if (word == "forward") {
+    rule.forward = true;
+  } else if (word == "flip") {
+    rule.flip = true;
+  } else if (word == "swap") {
+    rule.swap = true;
+  } else {
+    Fail("unknown word " + word);
+  }
+}
 
 Rule ParseRule(const std::string& line) {
   std::istringstream words(line);
   Rule rule;
   words >> rule.function;
   std::string word;
-  while (words >> word) {
-    const size_t equals = word.find('=');
-    const std::string name = word.substr(0, equals);
-    const std::string value =
-        equals == std::string::npos ? "" : word.substr(equals + 1);
-    if (name == "skip") {
-      rule.skip = ParseCount(value);
-    } else if (name == "count") {
-      rule.count = ParseCount(value);
-    } else if (name == "rv") {
-      rule.rv = ParseName(kReturnValues, value);
-    } else if (name == "delay") {
-      rule.delay = ParseDelay(value);
-    } else if (name == "max") {
-      rule.max_sessions = ParseCount(value);
-    } else if (name == "flags") {
-      rule.token_flags |= ParseName(kTokenFlags, "CKF_" + value);
-    } else if (word == "hang") {
-      rule.hang = true;
-    } else if (word == "crash") {
-      rule.crash = true;
-    } else if (word == "forward") {
-      rule.forward = true;
-    } else if (word == "flip") {
-      rule.flip = true;
-    } else if (word == "swap") {
-      rule.swap = true;
-    } else if (word == "until=C_Finalize") {
-      rule.sticky = true;
-    } else {
-      Fail("unknown word " + word);
-    }
-  }
+  while (words >> word) ParseWord(word, rule);
   return rule;
 }
 
@@ -187,10 +211,16 @@ class Script {
     return rules_;
   }
 
-  // Counts that rule `index` was reached; true when it is its turn.
-  bool Fires(const Rule& rule, size_t index) {
+  // Counts that rule `index` was reached; when it is its turn, how often it was
+  // reached before.
+  std::optional<uint64_t> Fires(const Rule& rule, size_t index) {
     const uint64_t before = counters_->reached.at(index).fetch_add(1);
-    return before >= rule.skip && before - rule.skip < rule.count;
+    if (before < rule.skip) return std::nullopt;
+    const uint64_t turn = before - rule.skip;
+    if (turn % rule.every != 0 || turn / rule.every >= rule.count) {
+      return std::nullopt;
+    }
+    return turn;
   }
 
  private:
@@ -248,7 +278,11 @@ Script& TheScript() {
   return *script;
 }
 
+// What every call returns until one function is called.
+std::mutex sticky_mutex;
 std::atomic<CK_RV> sticky_rv = CKR_OK;
+std::string sticky_until;
+
 std::atomic<uint64_t> session_count = 0;
 
 void WriteJournal(const char* function, CK_RV rv) {
@@ -257,8 +291,9 @@ void WriteJournal(const char* function, CK_RV rv) {
   const int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) Fail("cannot write the journal");
   char line[128];
-  const int size = std::snprintf(line, sizeof(line), "%d %s %#lx\n",
-                                 static_cast<int>(getpid()), function, rv);
+  const int size = std::snprintf(line, sizeof(line), "%d %s %#lx %d\n",
+                                 static_cast<int>(getpid()), function, rv,
+                                 static_cast<int>(gettid()));
   if (write(fd, line, static_cast<size_t>(size)) != size) {
     Fail("cannot write the journal");
   }
@@ -269,10 +304,15 @@ std::optional<Rule> FindRule(std::string_view function) {
   const auto rules = TheScript().Rules();
   for (size_t i = 0; i < rules->size(); ++i) {
     const Rule& rule = (*rules)[i];
-    if ((rule.function == function || rule.function == "*") &&
-        TheScript().Fires(rule, i)) {
-      return rule;
-    }
+    if (rule.function != function && rule.function != "*") continue;
+    const std::optional<uint64_t> turn = TheScript().Fires(rule, i);
+    if (!turn.has_value()) continue;
+    if (rule.any.empty()) return rule;
+    // Any order will do, if only each run has the same.
+    Rule chosen = rule;
+    const uint64_t mixed = (*turn + 1) * 0x9e3779b97f4a7c15;
+    ParseWord(rule.any[(mixed >> 32) % rule.any.size()], chosen);
+    return chosen;
   }
   return std::nullopt;
 }
@@ -296,7 +336,11 @@ template <typename Forward>
 CK_RV Play(const char* function, const Forward& forward,
            std::optional<Rule>* played = nullptr) {
   const auto answer = [&]() -> CK_RV {
-    if (const CK_RV rv = sticky_rv; rv != CKR_OK) return rv;
+    if (sticky_rv != CKR_OK) {
+      const std::lock_guard<std::mutex> lock(sticky_mutex);
+      if (sticky_until == function) sticky_rv = CKR_OK;
+      if (const CK_RV rv = sticky_rv; rv != CKR_OK) return rv;
+    }
     const std::optional<Rule> rule = FindRule(function);
     if (played != nullptr) *played = rule;
     if (!rule.has_value()) return forward();
@@ -307,7 +351,11 @@ CK_RV Play(const char* function, const Forward& forward,
     if (rule->hang) Hang(function);
     std::this_thread::sleep_for(rule->delay);
     if (!rule->rv.has_value()) return forward();
-    if (rule->sticky) sticky_rv = *rule->rv;
+    if (!rule->sticky_until.empty()) {
+      const std::lock_guard<std::mutex> lock(sticky_mutex);
+      sticky_until = rule->sticky_until;
+      sticky_rv = *rule->rv;
+    }
     if (rule->forward) forward();
     return *rule->rv;
   };
@@ -331,32 +379,64 @@ CK_FUNCTION_LIST* Real() {
   return functions;
 }
 
+// When each session was last used, for `sessions idle=`.
+std::mutex idle_mutex;
+std::map<CK_SESSION_HANDLE, std::chrono::steady_clock::time_point> last_use;
+
+// Notes that the session is used now; closes it when it was idle for too long.
+bool HasExpired(CK_SESSION_HANDLE session) {
+  for (const Rule& rule : *TheScript().Rules()) {
+    if (rule.function != "sessions" || !rule.idle_time.has_value()) continue;
+    const auto now = std::chrono::steady_clock::now();
+    const std::lock_guard<std::mutex> lock(idle_mutex);
+    const auto known = last_use.find(session);
+    if (known != last_use.end() && now - known->second > *rule.idle_time) {
+      last_use.erase(known);
+      Real()->C_CloseSession(session);
+      --session_count;
+      return true;
+    }
+    last_use[session] = now;
+  }
+  return false;
+}
+
 #define HOOK(name, parameters, arguments)                       \
   CK_RV Hook##name parameters {                                 \
+    return Play(#name, [&] { return Real()->name arguments; }); \
+  }
+
+// As HOOK, for functions whose first argument is a session.
+#define SESSION_HOOK(name, parameters, arguments)               \
+  CK_RV Hook##name parameters {                                 \
+    if (HasExpired(session)) {                                  \
+      WriteJournal(#name, CKR_SESSION_HANDLE_INVALID);          \
+      return CKR_SESSION_HANDLE_INVALID;                        \
+    }                                                           \
     return Play(#name, [&] { return Real()->name arguments; }); \
   }
 
 HOOK(C_Initialize, (void* args), (args))
 HOOK(C_GetSlotList, (CK_BBOOL present, CK_SLOT_ID* list, CK_ULONG* count),
      (present, list, count))
-HOOK(C_GetSessionInfo, (CK_SESSION_HANDLE session, CK_SESSION_INFO* out),
-     (session, out))
-HOOK(C_Login,
-     (CK_SESSION_HANDLE session, CK_USER_TYPE user, CK_UTF8CHAR* pin,
-      CK_ULONG size),
-     (session, user, pin, size))
-HOOK(C_Logout, (CK_SESSION_HANDLE session), (session))
-HOOK(C_FindObjectsInit,
-     (CK_SESSION_HANDLE session, CK_ATTRIBUTE* search, CK_ULONG count),
-     (session, search, count))
+SESSION_HOOK(C_GetSessionInfo,
+             (CK_SESSION_HANDLE session, CK_SESSION_INFO* out), (session, out))
+SESSION_HOOK(C_Login,
+             (CK_SESSION_HANDLE session, CK_USER_TYPE user, CK_UTF8CHAR* pin,
+              CK_ULONG size),
+             (session, user, pin, size))
+SESSION_HOOK(C_Logout, (CK_SESSION_HANDLE session), (session))
+SESSION_HOOK(C_FindObjectsInit,
+             (CK_SESSION_HANDLE session, CK_ATTRIBUTE* search, CK_ULONG count),
+             (session, search, count))
 HOOK(C_FindObjects,
      (CK_SESSION_HANDLE session, CK_OBJECT_HANDLE* out, CK_ULONG most,
       CK_ULONG* count),
      (session, out, most, count))
-HOOK(C_GetAttributeValue,
-     (CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE* out,
-      CK_ULONG count),
-     (session, object, out, count))
+SESSION_HOOK(C_GetAttributeValue,
+             (CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object,
+              CK_ATTRIBUTE* out, CK_ULONG count),
+             (session, object, out, count))
 HOOK(C_CreateObject,
      (CK_SESSION_HANDLE session, CK_ATTRIBUTE* attributes, CK_ULONG count,
       CK_OBJECT_HANDLE* object),
@@ -369,9 +449,9 @@ HOOK(C_GenerateKeyPair,
      (session, mechanism, public_template, public_count, private_template,
       private_count, public_key, private_key))
 #undef HOOK
+#undef SESSION_HOOK
 
 CK_RV HookC_Finalize(void* reserved) {
-  sticky_rv = CKR_OK;
   session_count = 0;
   return Play("C_Finalize", [&] { return Real()->C_Finalize(reserved); });
 }
@@ -397,7 +477,11 @@ CK_RV HookC_OpenSession(CK_SLOT_ID slot, CK_FLAGS flags, void* application,
   const CK_RV rv = Play("C_OpenSession", [&] {
     return Real()->C_OpenSession(slot, flags, application, notify, session);
   });
-  if (rv == CKR_OK) ++session_count;
+  if (rv == CKR_OK) {
+    ++session_count;
+    const std::lock_guard<std::mutex> lock(idle_mutex);
+    last_use[*session] = std::chrono::steady_clock::now();
+  }
   return rv;
 }
 
@@ -415,14 +499,17 @@ CK_RV HookC_CloseAllSessions(CK_SLOT_ID slot) {
   return rv;
 }
 
-// Another private key than `key`; `key` when there is no other.
+// Another private key of the same type than `key`; `key` when there is none.
 CK_OBJECT_HANDLE OtherPrivateKey(CK_SESSION_HANDLE session,
                                  CK_OBJECT_HANDLE key) {
   CK_OBJECT_CLASS object_class = CKO_PRIVATE_KEY;
-  CK_ATTRIBUTE search = {CKA_CLASS, &object_class, sizeof(object_class)};
+  CK_KEY_TYPE type = 0;
+  CK_ATTRIBUTE search[] = {{CKA_CLASS, &object_class, sizeof(object_class)},
+                           {CKA_KEY_TYPE, &type, sizeof(type)}};
+  Real()->C_GetAttributeValue(session, key, &search[1], 1);
   std::array<CK_OBJECT_HANDLE, 16> found{};
   CK_ULONG count = 0;
-  Real()->C_FindObjectsInit(session, &search, 1);
+  Real()->C_FindObjectsInit(session, search, 2);
   Real()->C_FindObjects(session, found.data(), found.size(), &count);
   Real()->C_FindObjectsFinal(session);
   for (CK_ULONG i = 0; i < count && i < found.size(); ++i) {
@@ -433,6 +520,10 @@ CK_OBJECT_HANDLE OtherPrivateKey(CK_SESSION_HANDLE session,
 
 CK_RV HookC_SignInit(CK_SESSION_HANDLE session, CK_MECHANISM* mechanism,
                      CK_OBJECT_HANDLE key) {
+  if (HasExpired(session)) {
+    WriteJournal("C_SignInit", CKR_SESSION_HANDLE_INVALID);
+    return CKR_SESSION_HANDLE_INVALID;
+  }
   std::optional<Rule> rule;
   return Play(
       "C_SignInit",
@@ -460,6 +551,12 @@ CK_RV HookC_Sign(CK_SESSION_HANDLE session, CK_BYTE* input, CK_ULONG input_size,
     signature[8] ^= 1;
   }
   return rv;
+}
+
+// PKCS#11 must not be used after a fork: the journal shows each. Also in
+// processes that the shim is preloaded into.
+__attribute__((constructor)) void WatchForks() {
+  pthread_atfork(nullptr, nullptr, [] { WriteJournal("fork", CKR_OK); });
 }
 
 }  // namespace

@@ -30,25 +30,33 @@ int FaultShim::CallCount(std::string_view function) const {
 }
 
 int FaultShim::CallCount(std::string_view function, std::string_view rv) const {
-  std::istringstream journal(folder_.Read("journal"));
   int count = 0;
-  int pid = 0;
-  std::string called;
-  std::string returned;
-  while (journal >> pid >> called >> returned) {
-    if (called == function && (rv.empty() || returned == rv)) ++count;
+  for (const Call& call : Journal()) {
+    if (call.function == function && (rv.empty() || call.rv == rv)) ++count;
   }
   return count;
 }
 
 std::set<int> FaultShim::Processes() const {
-  std::istringstream journal(folder_.Read("journal"));
   std::set<int> processes;
-  int pid = 0;
-  std::string called;
-  std::string returned;
-  while (journal >> pid >> called >> returned) processes.insert(pid);
+  for (const Call& call : Journal()) processes.insert(call.process);
   return processes;
+}
+
+std::set<int> FaultShim::Threads() const {
+  std::set<int> threads;
+  for (const Call& call : Journal()) threads.insert(call.thread);
+  return threads;
+}
+
+std::vector<FaultShim::Call> FaultShim::Journal() const {
+  std::istringstream journal(folder_.Read("journal"));
+  std::vector<Call> calls;
+  Call call;
+  while (journal >> call.process >> call.function >> call.rv >> call.thread) {
+    calls.push_back(call);
+  }
+  return calls;
 }
 
 bool FaultShim::WaitForCalls(std::string_view function, int count) const {

@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "tests/support/temp_folder.h"
 
@@ -31,13 +32,22 @@ class FaultShim {
   int CallCount(std::string_view function) const;
   // Calls of it that returned `rv`, as "0xa0".
   int CallCount(std::string_view function, std::string_view rv) const;
-  // Processes that appear in the journal.
+  // Processes and threads that appear in the journal.
   std::set<int> Processes() const;
+  std::set<int> Threads() const;
   // Waits until `function` was called more than `count` times: an event, where
   // a sleep would be a guess. False after 20 s.
   bool WaitForCalls(std::string_view function, int count) const;
 
  private:
+  struct Call {
+    int process = 0;
+    std::string function;
+    std::string rv;
+    int thread = 0;
+  };
+  std::vector<Call> Journal() const;
+
   TempFolder folder_;
 };
 

@@ -24,6 +24,8 @@ constexpr char kSecurityOfficerPin[] = "19283746";
 
 }  // namespace
 
+std::string TokenWorkerProgram() { return CODESEAL_TOKEN_WORKER; }
+
 SoftHsm::SoftHsm() {
   std::filesystem::create_directory(token_folder());
   folder_.Write("softhsm2.conf", "directories.tokendir = " + token_folder() +
@@ -85,7 +87,7 @@ TokenConfig SoftHsm::Config(const std::string& label) const {
   config.label = label;
   config.pin_source = "file:" + pin_file();
   config.session_count = 4;
-  config.worker_path = CODESEAL_TOKEN_WORKER;
+  config.worker_path = TokenWorkerProgram();
   return config;
 }
 

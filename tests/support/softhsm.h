@@ -15,6 +15,9 @@ namespace codeseal::testing {
 
 inline constexpr char kSoftHsmModule[] = "/usr/lib/softhsm/libsofthsm2.so";
 
+// For TokenConfig::worker_path.
+std::string TokenWorkerProgram();
+
 // Points SOFTHSM2_CONF of this process, and so of the programs that it starts,
 // at the new store: one object at a time. Failures abort the test program.
 class SoftHsm {

@@ -54,6 +54,9 @@ class MemoryToken : public Token {
                                  absl::Time) override {
     return absl::UnimplementedError("");
   }
+  absl::Status ClearPinHold(absl::Time) override {
+    return absl::UnimplementedError("");
+  }
   const TokenConfig& config() const override { return config_; }
 
   TokenListing listing;

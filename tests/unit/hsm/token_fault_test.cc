@@ -220,7 +220,14 @@ TEST_F(TokenFaultTest, RemovedForAWhile) {
 
 TEST_F(TokenFaultTest, SessionsThatAreInvalidAreOpenedAnew) {
   EXPECT_THAT(Sign(), IsOk());
+  // One alone: the login is still there.
   shim_.Play("C_SignInit count=1 rv=CKR_SESSION_HANDLE_INVALID");
+  EXPECT_THAT(Sign(), IsOk());
+  EXPECT_EQ(shim_.CallCount("C_Login"), 1);
+  // All of them.
+  shim_.Play(
+      "C_SignInit count=1 rv=CKR_SESSION_HANDLE_INVALID "
+      "until=C_CloseAllSessions");
   EXPECT_THAT(Sign(), IsOk());
   EXPECT_EQ(shim_.Processes().size(), 1u);
   EXPECT_EQ(shim_.CallCount("C_Login"), 2);
@@ -231,7 +238,8 @@ TEST_F(TokenFaultTest, SessionsThatAreInvalidAreOpenedAnew) {
 TEST_F(TokenFaultTest, ReopenUnderLoadLosesNoCall) {
   const int before = shim_.CallCount("C_Login");
   shim_.Play(
-      "C_SignInit skip=20 count=1 rv=CKR_SESSION_CLOSED\n"
+      "C_SignInit skip=20 count=1 rv=CKR_SESSION_CLOSED "
+      "until=C_CloseAllSessions\n"
       "C_Sign delay=5ms\n");
   std::atomic<int> good_count = 0;
   std::vector<std::thread> threads;
@@ -290,7 +298,7 @@ TEST_F(TokenFaultTest, FaultThatOnlyANewProcessCures) {
 TEST_F(TokenFaultTest, RejectedPinIsSentOnce) {
   hsm_.folder().Write("pin", "11111111");
   const int before = shim_.CallCount("C_Login");
-  shim_.Play("C_Sign count=1 rv=CKR_SESSION_CLOSED");
+  shim_.Play("C_Sign count=1 rv=CKR_SESSION_CLOSED until=C_CloseAllSessions");
   EXPECT_THAT(Sign(), HasReason(v1::REASON_PIN_REJECTED));
   for (int i = 0; i < 20; ++i) {
     EXPECT_THAT(Sign(), HasReason(v1::REASON_PIN_HOLD));
@@ -361,6 +369,81 @@ TEST_F(TokenFaultTest, NoLoginOnTheFinalTryOrALockedPin) {
     }
     EXPECT_LT(absl::Now() - start, kResumeTime) << flag;
   }
+}
+
+// Some modules must not even be called by two threads in turn.
+TEST_F(TokenFaultTest, ModuleThatCannotLockIsCalledByOneThread) {
+  struct Case {
+    const char* name;
+    const char* script;
+    void (*change)(TokenConfig& config);
+  };
+  const Case cases[] = {
+      {"the module says so", "C_Initialize count=1 rv=CKR_CANT_LOCK",
+       [](TokenConfig&) {}},
+      {"serialize", "", [](TokenConfig& config) { config.serialize = true; }},
+      {"no-os-locking", "",
+       [](TokenConfig& config) { config.no_os_locking = true; }},
+  };
+  for (const Case& each : cases) {
+    FaultShim shim;  // a journal of its own
+    shim.Play(each.script);
+    TokenConfig config = ShimConfig();
+    each.change(config);
+    const auto token = Token::Create(config);
+    ASSERT_THAT(token, IsOk());
+    auto key = (*token)->LoadKey({{1}, ""}, KeyPolicy::kStrict, {}, Soon());
+    ASSERT_THAT(key, IsOk()) << each.name;
+    std::atomic<int> good_count = 0;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 6; ++i) {
+      threads.emplace_back([&] {
+        for (int n = 0; n < 10; ++n) {
+          if (Sign(**key, Soon()).ok()) ++good_count;
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(good_count, 60) << each.name;
+    EXPECT_EQ(shim.Threads().size(), 1u) << each.name;
+  }
+}
+
+TEST_F(TokenFaultTest, KeyThatHidesThatItWantsThePinEachTime) {
+  TokenConfig config = ShimConfig();
+  config.pin_per_signature = true;
+  // After the login as such, SoftHSM does not expect a PIN; the shim does.
+  shim_.Play("C_Login skip=1 rv=CKR_OK");
+  const auto token = Token::Create(config);
+  ASSERT_THAT(token, IsOk());
+  const auto key = (*token)->LoadKey({{1}, ""}, KeyPolicy::kStrict, {}, Soon());
+  ASSERT_THAT(key, IsOk());
+  const int before = shim_.CallCount("C_Login");
+  for (int i = 0; i < 3; ++i) EXPECT_THAT(Sign(**key, Soon()), IsOk());
+  EXPECT_EQ(shim_.CallCount("C_Login"), before + 3);
+}
+
+// A cluster shows several members; which one answers may change.
+TEST_F(TokenFaultTest, FirstSerialThatIsThereIsUsed) {
+  const auto own = token_->List(Soon());
+  ASSERT_THAT(own, IsOk());
+  const std::string first = own->serial;
+  hsm_.AddToken("second");
+  TokenConfig other = hsm_.Config("second");
+  const auto listing = (*Token::Create(other))->List(Soon());
+  ASSERT_THAT(listing, IsOk());
+  const std::string second = listing->serial;
+  ASSERT_NE(first, second);
+  TokenConfig config = ShimConfig();
+  config.label.clear();
+  config.serials = {"absent", second, first};
+  const auto chosen = (*Token::Create(config))->List(Soon());
+  ASSERT_THAT(chosen, IsOk());
+  EXPECT_EQ(chosen->serial, second);
+  config.serials = {first, second};
+  const auto again = (*Token::Create(config))->List(Soon());
+  ASSERT_THAT(again, IsOk());
+  EXPECT_EQ(again->serial, first);
 }
 
 // Such a key wants the PIN again for each signature.
@@ -458,6 +541,33 @@ TEST_F(TokenFaultTest, FullTokenServesWithTheSessionsItHas) {
   }
 }
 
+// Another program had the token's sessions and gave them back.
+TEST_F(TokenFaultTest, FullTokenIsAskedForMoreLater) {
+  shim_.Play("sessions max=2");
+  auto token = Token::Create(ShimConfig());
+  ASSERT_THAT(token, IsOk());
+  auto key = (*token)->LoadKey({{1}, ""}, KeyPolicy::kStrict, {}, Soon());
+  ASSERT_THAT(key, IsOk());
+  const auto sign_on_four_threads = [&](absl::Duration time) {
+    const absl::Time end = absl::Now() + time;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) {
+      threads.emplace_back([&] {
+        while (absl::Now() < end) EXPECT_THAT(Sign(**key, Soon()), IsOk());
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  };
+  sign_on_four_threads(absl::Milliseconds(100));
+  const int refused = shim_.CallCount("C_OpenSession", "0xb1");
+  EXPECT_GE(refused, 1);
+  const int before = shim_.CallCount("C_OpenSession");
+  shim_.Play("C_Sign delay=5ms");
+  sign_on_four_threads(absl::Milliseconds(1500));
+  EXPECT_GE(shim_.CallCount("C_OpenSession"), before + 1);
+  EXPECT_EQ(shim_.CallCount("C_OpenSession", "0xb1"), refused);
+}
+
 TEST_F(TokenFaultTest, TokenWithoutASessionForUsIsBusy) {
   shim_.Play("sessions max=0");
   auto token = Token::Create(ShimConfig());
@@ -492,6 +602,23 @@ TEST_F(TokenFaultTest, ListingSurvivesASessionThatDoesNotOpen) {
   const absl::Time start = absl::Now();
   EXPECT_FALSE(token_->List(start + absl::Seconds(1)).ok());
   EXPECT_LT(absl::Now() - start, absl::Seconds(5));
+}
+
+// The first failure of a token that lies is not forgotten when its next worker
+// answers: only a signature that verifies counts.
+TEST_F(TokenFaultTest, TokenThatKeepsLyingFailsFast) {
+  shim_.Play("C_Sign flip");
+  key_->Distrust(absl::DataLossError("somebody noticed"));
+  const int before = shim_.CallCount("C_Sign");
+  const absl::Time end = absl::Now() + absl::Seconds(1);
+  while (absl::Now() < end) {
+    EXPECT_FALSE(
+        token_->LoadKey({{1}, ""}, KeyPolicy::kStrict, {}, Soon()).ok());
+  }
+  EXPECT_LT(shim_.CallCount("C_Sign") - before, 12);
+  EXPECT_GT(shim_.CallCount("C_Sign") - before, 2);
+  shim_.Play("");
+  EXPECT_LT(TimeUntilSigned(), kResumeTime);
 }
 
 // Sockets of this process must not live on in a worker.

@@ -14,6 +14,7 @@ namespace {
 using ::codeseal::testing::HasMessage;
 using ::codeseal::testing::HasReason;
 using ::codeseal::testing::IsOk;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -32,7 +33,7 @@ tokens:
     op_timeout: 1500ms
     init_args: "configdir='x'"
     serialize: true
-  other: {module: file, serials: [abc], pin_source: credential:other}
+  other: {module: file, serials: [abc], pin_source: credential:other, idle_ping: 7s, quirks: [no-os-locking, pin-per-signature]}
 identities:
   - name: teams/ABCDE12345/identities/app
     versions:
@@ -51,6 +52,8 @@ identities:
       - {fingerprint: "01:23456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF"}
 limits: {message: 1MiB, item: 8MiB, buffered: 64MiB, streams: 5,
          stream_window: 6, queue: 7, queue_age: 8s, deadline: 1m, drain: 2m}
+state: {folder: kept}
+admin: {allow: [{dns: "admin.corp"}]}
 )";
 
 class ConfigTest : public ::testing::Test {
@@ -106,17 +109,26 @@ TEST_F(ConfigTest, ReadsEveryKey) {
   EXPECT_TRUE(token.serialize);
   EXPECT_EQ(config.tokens[1].pin_source, "credential:other");
   EXPECT_EQ(config.tokens[1].session_count, 4u);
+  EXPECT_FALSE(config.tokens[0].no_os_locking);
+  EXPECT_TRUE(config.tokens[1].no_os_locking);
+  EXPECT_TRUE(config.tokens[1].pin_per_signature);
+  EXPECT_FALSE(config.tokens[1].serialize);
+  EXPECT_EQ(config.tokens[1].idle_ping, absl::Seconds(7));
+  EXPECT_EQ(config.state.folder, folder_.Path("kept"));
+  EXPECT_EQ(token.state_folder, folder_.Path("kept"));
+  ASSERT_EQ(config.admin.allow.size(), 1u);
+  EXPECT_EQ(config.admin.allow[0].dns, "admin.corp");
 
   ASSERT_EQ(config.identities.size(), 1u);
   const IdentityConfig& identity = config.identities[0];
   EXPECT_EQ(identity.name, "teams/ABCDE12345/identities/app");
   ASSERT_EQ(identity.versions.size(), 2u);
   EXPECT_EQ(identity.versions[0].state, v1::IDENTITY_STATE_RETIRED);
-  EXPECT_EQ(identity.versions[0].key.label, "old");
+  EXPECT_EQ(identity.versions[0].keys[0].key.label, "old");
   EXPECT_EQ(identity.versions[1].id, "2026a");
   EXPECT_EQ(identity.versions[1].state, v1::IDENTITY_STATE_ACTIVE);
-  EXPECT_EQ(identity.versions[1].token, "main");
-  EXPECT_THAT(identity.versions[1].key.id, ElementsAre(0x01, 0xff));
+  EXPECT_EQ(identity.versions[1].keys[0].token, "main");
+  EXPECT_THAT(identity.versions[1].keys[0].key.id, ElementsAre(0x01, 0xff));
   EXPECT_EQ(identity.versions[1].chain, file);
   EXPECT_EQ(identity.key_policy, KeyPolicy::kImportedAllowed);
   EXPECT_EQ(identity.rules.team, "ABCDE12345");
@@ -140,6 +152,40 @@ TEST_F(ConfigTest, ReadsEveryKey) {
   EXPECT_EQ(config.limits.queue_age, absl::Seconds(8));
   EXPECT_EQ(config.limits.deadline, absl::Minutes(1));
   EXPECT_EQ(config.limits.drain, absl::Minutes(2));
+}
+
+TEST_F(ConfigTest, OneKeyMayBeOnSeveralTokens) {
+  const ParsedConfig parsed = ParseConfig(
+      With("key: {token: main, id: \"01ff\"}",
+           "keys: [\"main:id=%01%ff\", \"other:object=a%20b;id=%02\"]"),
+      folder_.path());
+  ASSERT_THAT(parsed.problems, IsEmpty());
+  const auto& keys = parsed.config.identities[0].versions[1].keys;
+  ASSERT_EQ(keys.size(), 2u);
+  EXPECT_EQ(keys[0].token, "main");
+  EXPECT_THAT(keys[0].key.id, ElementsAre(0x01, 0xff));
+  EXPECT_EQ(keys[1].token, "other");
+  EXPECT_EQ(keys[1].key.label, "a b");
+  EXPECT_THAT(keys[1].key.id, ElementsAre(0x02));
+}
+
+TEST_F(ConfigTest, AKeyNameSaysTokenAndKeyAndNothingElse) {
+  for (const char* name : {"main", "main:", ":id=%01", "main:id=",
+                           "main:id=%01;serial=1", "main:id=%01;token=other",
+                           "main:id=%01?pin-source=file:x", "main:label=x"}) {
+    const std::string keys = std::string("keys: [\"") + name + "\"]";
+    EXPECT_THAT(Problems(With("key: {token: main, id: \"01ff\"}", keys)),
+                ElementsAre(HasSubstr("is not TOKEN:id=%01")))
+        << name;
+  }
+  EXPECT_THAT(Problems(With("key: {token: main, id: \"01ff\"}",
+                            "keys: [\"main:id=%01\", \"mein:id=%01\"]")),
+              ElementsAre(HasSubstr("mein, which is not under tokens; did you "
+                                    "mean main?")));
+  EXPECT_THAT(Problems(With(
+                  "key: {token: main, id: \"01ff\"}",
+                  "key: {token: main, id: \"01ff\"}, keys: [\"main:id=%1\"]")),
+              Contains(HasSubstr("want key, or keys when")));
 }
 
 TEST_F(ConfigTest, UnknownKeyNamesLineAndNearestKey) {
@@ -173,6 +219,8 @@ TEST_F(ConfigTest, OneFaultIsOneProblem) {
        "tokens.main.label: want the token's label, its serials, or both"},
       {"serials: [abc, def]", "serials: abc", "8 tokens.main.serials: want a"},
       {"sessions: 8", "sessions: many", "10 tokens.main.sessions: 'many' is"},
+      {"[no-os-locking,", "[no-locking,", "'no-locking' is none of serialize"},
+      {"kept}", "kept, x: 1}", "state.x: unknown key"},
       {"1500ms", "1500", "11 tokens.main.op_timeout: '1500' is not a time"},
       {"1500ms", "0s", "11 tokens.main.op_timeout: '0s' is not a time"},
       {"1500ms", "99999999999h", "'99999999999h' is not a time"},

@@ -59,6 +59,7 @@ class FakeToken : public Token {
                                  absl::Time) override {
     return Nothing();
   }
+  absl::Status ClearPinHold(absl::Time) override { return Nothing(); }
   const TokenConfig& config() const override { return config_; }
 
  private:

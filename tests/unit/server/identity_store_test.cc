@@ -55,16 +55,30 @@ TEST_F(IdentityStoreTest, ATokenThatIsDownIsTriedUntilItAnswers) {
   EXPECT_TRUE(Appears(**version));
 }
 
-TEST_F(IdentityStoreTest, WhatPeopleMustMendIsNotTriedAgain) {
-  token_->SetLoadFault(TokenFault(absl::StatusCode::kFailedPrecondition,
-                                  v1::REASON_PIN_REJECTED));
+TEST_F(IdentityStoreTest, WhatANewConfigurationMustMendIsNotTriedAgain) {
+  token_->SetLoadFault(
+      TokenFault(absl::StatusCode::kFailedPrecondition, v1::REASON_KEY_POLICY));
   const auto store = MakeStore();
   ASSERT_THAT(store, IsOk());
   (*store)->LoadKeys(kLong);
   absl::SleepFor(absl::Milliseconds(400));  // several times the first delay
   EXPECT_EQ(token_->load_count(), 1);
   EXPECT_THAT((*store)->FindForSigning("dev", "", peer_).value()->key(),
-              HasReason(v1::REASON_PIN_REJECTED));
+              HasReason(v1::REASON_KEY_POLICY));
+}
+
+// The token does not send the PIN again by itself, so asking it is safe.
+TEST_F(IdentityStoreTest, AKeyBehindAPinHoldAppearsWhenTheHoldIsCleared) {
+  token_->SetLoadFault(
+      TokenFault(absl::StatusCode::kFailedPrecondition, v1::REASON_PIN_HOLD));
+  const auto store = MakeStore();
+  ASSERT_THAT(store, IsOk());
+  (*store)->LoadKeys(kLong);
+  const auto version = (*store)->FindForSigning("dev", "", peer_);
+  ASSERT_THAT(version, IsOk());
+  EXPECT_THAT((*version)->key(), HasReason(v1::REASON_PIN_HOLD));
+  token_->SetLoadFault(absl::OkStatus());
+  EXPECT_TRUE(Appears(**version));
 }
 
 TEST_F(IdentityStoreTest, EveryReasonOfARefusedKeyHasAHint) {

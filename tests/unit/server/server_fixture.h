@@ -30,8 +30,7 @@ class ServerFixture : public ::testing::Test {
     const Certificate certificate = IssueForKey(key_->public_key(), leaf, root);
     IdentityVersionConfig version;
     version.id = "v1";
-    version.token = "soft";
-    version.key.id = {1};
+    version.keys = {{"soft", {{1}, ""}}};
     version.chain = folder_.Write("chain.pem", certificate.Pem() + root.pem());
     IdentityConfig identity;
     identity.name = "dev";
