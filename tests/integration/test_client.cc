@@ -60,6 +60,7 @@ TestClient::TestClient(const std::string& address, const std::string& ca,
                                        arguments);
   signing_ = v1::SigningService::NewStub(channel_);
   identities_ = v1::IdentityService::NewStub(channel_);
+  ops_ = v1::OpsService::NewStub(channel_);
 }
 
 TestClient::Result TestClient::Sign(const v1::SignRequest& request,
@@ -94,6 +95,15 @@ absl::StatusOr<std::vector<v1::Identity>> TestClient::ListIdentities() {
   if (!status.ok()) return status;
   return std::vector<v1::Identity>(response.identities().begin(),
                                    response.identities().end());
+}
+
+absl::Status TestClient::ClearPinHold(const std::string& token) {
+  grpc::ClientContext context;
+  SetDeadline(context, absl::Seconds(20));
+  v1::ClearPinHoldRequest request;
+  request.set_token(token);
+  v1::ClearPinHoldResponse response;
+  return Decode(ops_->ClearPinHold(&context, request, &response));
 }
 
 std::string TestClient::Health(const std::string& service) {

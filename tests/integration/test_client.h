@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "codeseal/v1/identity.grpc.pb.h"
+#include "codeseal/v1/ops.grpc.pb.h"
 #include "codeseal/v1/signing.grpc.pb.h"
 #include "grpcpp/grpcpp.h"
 #include "tests/support/server_process.h"
@@ -37,6 +38,7 @@ class TestClient {
               absl::Duration timeout = absl::Seconds(20));
   absl::StatusOr<v1::Identity> GetIdentity(const std::string& name);
   absl::StatusOr<std::vector<v1::Identity>> ListIdentities();
+  absl::Status ClearPinHold(const std::string& token);
   // The answer of grpc.health.v1, "SERVING" or other.
   std::string Health(const std::string& service);
 
@@ -56,6 +58,7 @@ class TestClient {
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::SigningService::Stub> signing_;
   std::unique_ptr<v1::IdentityService::Stub> identities_;
+  std::unique_ptr<v1::OpsService::Stub> ops_;
 };
 
 }  // namespace codeseal::testing
