@@ -33,11 +33,11 @@ bool IsObsoleteEnvelope(const AppleError& error) {
   return error.code >= -67016 && error.code <= -67002;
 }
 
-// Developer ID certificates tell from which day on Apple asks for notarization.
-// Without the extension, or before 2019-04-08, it does not; nor for what was
-// timestamped before 2019-06-01.
+// What was timestamped before 2019-06-01 needs no notarization. Without a
+// timestamp the certificate tells: those of before 2019-04-08 have no date in
+// them, or an earlier one.
 bool IsLegacy(const Certificate& leaf, std::optional<absl::Time> timestamp) {
-  if (timestamp.has_value() && *timestamp < Date(2019, 6, 1)) return true;
+  if (timestamp.has_value()) return *timestamp < Date(2019, 6, 1);
   const std::optional<Bytes> extension = leaf.ExtensionValue(kDeveloperIdDate);
   if (!extension.has_value()) return true;
   // UTF8String "20190408000000Z"; what cannot be read is no excuse.

@@ -41,9 +41,15 @@ Assessment AssessAt(const MadeTree& tree, AssessOptions options = {},
   return assessment.ok() ? *assessment : Assessment();
 }
 
+// Without a timestamp of today the old certificate of the tests will do.
+DemoApp Unstamped(DemoApp app) {
+  app.main.is_stamped = app.library.is_stamped = false;
+  return app;
+}
+
 Assessment AssessApp(const DemoApp& app, const AssessOptions& options = {}) {
   MadeTree tree;
-  MakeDemoApp(tree, app);
+  MakeDemoApp(tree, Unstamped(app));
   return AssessAt(tree, options);
 }
 
@@ -77,6 +83,13 @@ TEST(AssessmentTest, DeveloperIdOfBefore2019NeedsNoNotary) {
             "Developer ID Application: Example (TEAMID1234)");
   EXPECT_THAT(assessment.findings, IsEmpty());
   EXPECT_THAT(assessment.undecided, Contains(HasSubstr("revoked")));
+}
+
+// The date of the signature counts for more than that of the certificate.
+TEST(AssessmentTest, WhatIsSignedTodayNeedsTheNotary) {
+  MadeTree tree;
+  MakeDemoApp(tree, {});
+  EXPECT_EQ(AssessAt(tree).source, AssessmentSource::kUnnotarizedDeveloperId);
 }
 
 TEST(AssessmentTest, NewDeveloperIdNeedsTheNotary) {
@@ -214,8 +227,8 @@ TEST(AssessmentTest, ObsoleteEnvelopes) {
 
 TEST(AssessmentTest, ToolsAreNoApps) {
   MadeTree tree;
-  const Bytes code =
-      BuildSignedFile(HowToSign({.identifier = "com.example.tool"}));
+  const Bytes code = BuildSignedFile(
+      HowToSign({.identifier = "com.example.tool", .is_stamped = false}));
   tree.Executable("tool", AsText(code));
   const Assessment assessment = AssessAt(tree, {}, "tool");
   EXPECT_FALSE(assessment.accepted);
@@ -378,7 +391,7 @@ TEST(LibraryRuleTest, AbsolutePathIntoTheBundleIsOutside) {
   const std::string library =
       tree.Path(std::string(kDemoContents) + "Frameworks/libdemo.dylib");
   app.main.path_commands = {{kLoadDylib, library}};
-  MakeDemoApp(tree, app);
+  MakeDemoApp(tree, Unstamped(app));
   EXPECT_THAT(Rules(AssessAt(tree)), ::testing::ElementsAre("library-path"));
   // Naming the executable means the bundle.
   EXPECT_THAT(Rules(AssessAt(tree, {}, "Demo.app/Contents/MacOS/Demo")),

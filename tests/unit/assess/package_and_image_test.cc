@@ -115,10 +115,15 @@ TEST_F(PackageAndImageTest, PackageFromUnsignedToAccepted) {
 
   SignPackage(tree_.Path("Demo.pkg"), Installer(), true);
   EXPECT_THAT(Look("Demo.pkg"), IsEmpty());
+  // Only the notary is missing; what was signed long ago does without.
   const Assessment good = AssessAs(AssessmentType::kInstall, "Demo.pkg");
-  EXPECT_TRUE(good.accepted);
-  EXPECT_EQ(AssessmentSourceName(good.source), "Developer ID");
+  EXPECT_EQ(AssessmentSourceName(good.source), "Unnotarized Developer ID");
   EXPECT_EQ(good.origin, "Developer ID Installer: Example (TEAMID1234)");
+  SignPackage(tree_.Path("Demo.pkg"), Installer(), false);
+  EXPECT_EQ(AssessmentSourceName(
+                AssessAs(AssessmentType::kInstall, "Demo.pkg").source),
+            "Developer ID");
+  EXPECT_TRUE(AssessAs(AssessmentType::kInstall, "Demo.pkg").accepted);
   // Nobody executes a package.
   EXPECT_FALSE(AssessAs(AssessmentType::kExecute, "Demo.pkg").accepted);
 }
