@@ -1,5 +1,7 @@
 #include "client/open_signer.h"
 
+#include <algorithm>
+#include <iostream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,12 +26,19 @@ const Clock& WallClock() {
 
 absl::StatusOr<std::unique_ptr<Signer>> OpenTokenSigner(
     const SignerOptions& options, bool validate_only) {
-  ASSIGN_OR_RETURN(LocalToken local, OpenLocalToken(options.token_uri));
+  ASSIGN_OR_RETURN(LocalToken local,
+                   OpenLocalToken(options.token_uri, options.timeout));
   TokenSignerOptions signer_options;
   signer_options.key = local.key;
   signer_options.typed_pin = local.typed_pin;
   signer_options.timeout = options.timeout;
   signer_options.validate_only = validate_only;
+  signer_options.on_wait =
+      [name = local.token->config().label](const std::string& what) {
+        std::cerr << "codeseal: the token " + name + " waits " + what +
+                         ": touch it if it blinks\n"
+                  << std::flush;
+      };
   if (options.imported_key_allowed) {
     signer_options.key_policy = KeyPolicy::kImportedAllowed;
   }
@@ -43,13 +52,17 @@ absl::StatusOr<std::unique_ptr<Signer>> OpenTokenSigner(
 
 }  // namespace
 
-absl::StatusOr<LocalToken> OpenLocalToken(const std::string& text) {
+absl::StatusOr<LocalToken> OpenLocalToken(const std::string& text,
+                                          absl::Duration patience) {
   ASSIGN_OR_RETURN(TokenUri uri, ParseTokenUri(text));
   if (uri.config.module.empty()) {
     return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
                      v1::REASON_BAD_TOKEN_URI,
                      "the token URI names no PKCS#11 module (module-path)");
   }
+  // People take their time to touch a token.
+  uri.config.operation_timeout =
+      std::max(uri.config.operation_timeout, patience);
   LocalToken local;
   local.key = uri.key;
   if (uri.config.pin_source.empty()) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "client/commands.h"
 #include "client/pin_prompt.h"
 #include "client/signer.h"
@@ -32,9 +33,12 @@ struct LocalToken {
   std::shared_ptr<const PromptedPin> typed_pin;
 };
 
+// A call to the token may take `patience`, or what a token gets by default if
+// that is more.
 // Errors: INVALID_ARGUMENT REASON_BAD_TOKEN_URI; those of PromptedPin::Ask()
 // and Token::Create().
-absl::StatusOr<LocalToken> OpenLocalToken(const std::string& uri);
+absl::StatusOr<LocalToken> OpenLocalToken(
+    const std::string& uri, absl::Duration patience = absl::ZeroDuration());
 
 // The certificates of a PEM file.
 // Errors: those of ReadSmallFile() and Certificate::ParsePem().

@@ -7,6 +7,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "client/wait_hint.h"
 #include "codesign/base/error.h"
 #include "codesign/cms/apple_cms.h"
 #include "codesign/cms/digest_signature.h"
@@ -87,6 +88,8 @@ class TokenSigner : public Signer {
     if (options_.validate_only) return results;
     const absl::StatusOr<UniqueEvpPkey> key = LoadKey(identity);
     for (size_t i = 0; i < slices.size(); ++i) {
+      const WaitHint hint = Hint(absl::StrCat(
+          "to sign ", slices[i].path, " (", i + 1, " of ", slices.size(), ")"));
       results[i] = key.ok() ? SignSlice(*slices[i].plan, identity, key->get())
                             : key.status();
       if (progress) progress(i + 1, slices.size());
@@ -100,6 +103,7 @@ class TokenSigner : public Signer {
     if (options_.validate_only) return signatures;
     ASSIGN_OR_RETURN(const UniqueEvpPkey key, LoadKey(identity));
     const CmsSigner signer{key.get(), TokenLibraryContext(), identity.chain};
+    const WaitHint hint = Hint("to sign the package");
     // The attribute has whole seconds.
     signatures.signing_time =
         absl::FromUnixSeconds(absl::ToUnixSeconds(clock_.Now()));
@@ -119,6 +123,12 @@ class TokenSigner : public Signer {
   }
 
  private:
+  WaitHint Hint(const std::string& what) const {
+    if (!options_.on_wait) return WaitHint(options_.hint_after, nullptr);
+    return WaitHint(options_.hint_after,
+                    [this, what] { options_.on_wait(what); });
+  }
+
   absl::Time Deadline() const { return absl::Now() + options_.timeout; }
 
   // Reads the token once.
@@ -196,6 +206,7 @@ class TokenSigner : public Signer {
   absl::StatusOr<UniqueEvpPkey> LoadKey(const SigningIdentity& identity) {
     for (const Candidate& candidate : candidates_) {
       if (!Contains(identity.chain, candidate.leaf)) continue;
+      const WaitHint hint = Hint("to open the key");
       ASSIGN_OR_RETURN(std::shared_ptr<KeyBackend> backend,
                        token_->LoadKey(candidate.key, options_.key_policy,
                                        candidate.leaf.der(), Deadline()));

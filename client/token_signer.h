@@ -5,7 +5,9 @@
 #ifndef CODESEAL_CLIENT_TOKEN_SIGNER_H_
 #define CODESEAL_CLIENT_TOKEN_SIGNER_H_
 
+#include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -25,6 +27,10 @@ struct TokenSignerOptions {
   KeyPolicy key_policy = KeyPolicy::kStrict;
   absl::Duration timeout = absl::Seconds(120);  // of each call to the token
   bool validate_only = false;                   // --dry-run: use no key
+  // Told when a call that uses the key has not returned after `hint_after`, on
+  // another thread: what the call is for. Many tokens want to be touched then.
+  std::function<void(const std::string& what)> on_wait;
+  absl::Duration hint_after = absl::Seconds(1);
   // The token's pin_source, if typed: a worker that is replaced reads it again.
   std::shared_ptr<const PromptedPin> typed_pin;
 };

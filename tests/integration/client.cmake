@@ -12,7 +12,7 @@ codeseal_test(client_kill_test
   LABELS integration)
 codeseal_test(client_token_test
   SRCS client_token_test.cc
-  DEPS codeseal::mach_o_builder codeseal_subprocess codeseal_softhsm
+  DEPS codeseal::mach_o_builder codeseal_fault_shim codeseal_subprocess codeseal_softhsm
        codeseal::test_pki
   LABELS integration)
 codeseal_test(client_server_test

@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "hsm/token.h"
 #include "tests/integration/client_fixture.h"
+#include "tests/support/fault_shim.h"
 #include "tests/support/softhsm.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/test_pki.h"
@@ -38,7 +39,7 @@ class ClientTokenTest : public ClientTest {
                           KeyAlgorithm algorithm = KeyAlgorithm::kP256) {
     TokenConfig config = hsm_.Config("release");
     const auto token = *Token::Create(config);
-    const KeyReference key = {.id = {id}, .label = common_name};
+    const KeyReference key = {.id = {id}, .label = "key " + std::to_string(id)};
     const absl::Time deadline = absl::Now() + absl::Seconds(60);
     const absl::StatusOr<Bytes> public_key =
         token->GenerateKey(key, algorithm, deadline);
@@ -172,6 +173,51 @@ TEST_F(ClientTokenTest, UnknownIdentity) {
   EXPECT_EQ(sign.exit_code, 1);
   EXPECT_THAT(sign.err, Explains(tool_, "identity Release", "identities list"));
   EXPECT_EQ(Read("tool"), original_);
+}
+
+// Longer than a server would wait; the user is told what to do meanwhile.
+TEST_F(ClientTokenTest, AFingerMayTakeItsTime) {
+  AddIdentity(1, "Release");
+  FaultShim shim;
+  const std::string uri =
+      "pkcs11:token=release?module-path=" + FaultShim::Module() +
+      "&pin-source=file:" + hsm_.pin_file();
+  shim.Play("C_Sign count=1 delay=6s\n");
+  const SubprocessResult sign = Sign({"--token", uri});
+  EXPECT_EQ(sign.exit_code, 0) << sign.err;
+  EXPECT_THAT(sign.err, HasSubstr("codeseal: the token release waits to "));
+  EXPECT_THAT(sign.err, HasSubstr(": touch it if it blinks\n"));
+  // One worker lists what is there, one signs; none was replaced.
+  EXPECT_EQ(shim.Processes().size(), 2u);
+  ExpectSigned();
+}
+
+TEST_F(ClientTokenTest, ChosenBySha1) {
+  const Certificate first = AddIdentity(1, "Release");
+  const Certificate second = AddIdentity(2, "Release");
+  SubprocessResult sign = Sign({"--token", Uri()});
+  EXPECT_EQ(sign.exit_code, 1);
+  EXPECT_THAT(sign.err, HasSubstr(HexEncode(second.Sha1())));
+  sign = Codeseal({"sign", "-s", HexEncode(second.Sha1()), "--chain",
+                   root_path_, "--token", Uri(), tool_});
+  EXPECT_EQ(sign.exit_code, 0) << sign.err;
+  ExpectSigned();
+  EXPECT_EQ(
+      Codeseal({"verify", "--anchors", root_path_, "-R",
+                "=certificate leaf = H\"" + HexEncode(second.Sha1()) + "\"",
+                tool_})
+          .exit_code,
+      0);
+  const SubprocessResult other = Codeseal(
+      {"verify", "--anchors", root_path_, "-R",
+       "=certificate leaf = H\"" + HexEncode(first.Sha1()) + "\"", tool_});
+  EXPECT_EQ(other.exit_code, 3);
+  // The clause that fails, and what is there instead.
+  EXPECT_THAT(other.err,
+              HasSubstr("certificate leaf = H\"" + HexEncode(first.Sha1()) +
+                        "\" (it is "
+                        "\"Release\", H\"" +
+                        HexEncode(second.Sha1()) + "\")"));
 }
 
 TEST_F(ClientTokenTest, WrongPinIsSaidNotShown) {

@@ -52,11 +52,14 @@ absl::StatusOr<Bytes> SoftwareKey::Sign(SignMechanism mechanism,
                                         SignDigest digest_kind, ByteView digest,
                                         absl::Time deadline) {
   ++sign_count_;
+  std::function<void()> delay;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     last_deadline_ = deadline;
     if (!failure_.ok()) return failure_;
+    delay = delay_;
   }
+  if (delay) delay();
   const UniqueEvpPkeyCtx context(
       EVP_PKEY_CTX_new_from_pkey(nullptr, key_.get(), nullptr));
   const UniqueEvpMd md(EVP_MD_fetch(nullptr, DigestName(digest_kind), nullptr));
@@ -76,6 +79,11 @@ absl::StatusOr<Bytes> SoftwareKey::Sign(SignMechanism mechanism,
   if (!ok) return absl::InternalError(DrainOpenSslErrors());
   signature.resize(size);
   return signature;
+}
+
+void SoftwareKey::SetDelay(std::function<void()> delay) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  delay_ = std::move(delay);
 }
 
 void SoftwareKey::Fail(absl::Status status) {

@@ -7,6 +7,7 @@
 #include <openssl/evp.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 
@@ -29,6 +30,8 @@ class SoftwareKey : public KeyBackend {
   absl::StatusOr<Bytes> Sign(SignMechanism mechanism, SignDigest digest_kind,
                              ByteView digest, absl::Time deadline) override;
 
+  // Every Sign() from now on waits for this first.
+  void SetDelay(std::function<void()> delay);
   // Every Sign() from now on returns this, unless it is OK.
   void Fail(absl::Status status);
 
@@ -42,6 +45,7 @@ class SoftwareKey : public KeyBackend {
   std::atomic<int> sign_count_ = 0;
   mutable std::mutex mutex_;
   absl::Status failure_;
+  std::function<void()> delay_;
   absl::Time last_deadline_;
 };
 

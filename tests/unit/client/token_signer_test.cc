@@ -5,9 +5,11 @@
 
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "codesign/base/error.h"
 #include "codesign/cms/apple_cms.h"
 #include "gtest/gtest.h"
@@ -191,6 +193,44 @@ TEST_F(TokenSignerTest, TokensOwnFaultComesThrough) {
   const std::vector<SliceToSign> slices = {{"a", &plan}};
   EXPECT_THAT(signer->Sign(*identity, slices, nullptr)[0],
               HasReason(v1::REASON_TOKEN_DOWN));
+}
+
+TEST_F(TokenSignerTest, SaysThatTheTokenWaits) {
+  AddKey(1, "Release");
+  TokenSignerOptions options;
+  std::mutex mutex;
+  std::vector<std::string> heard;
+  absl::Notification waits;
+  options.hint_after = absl::Milliseconds(1);
+  options.on_wait = [&](const std::string& what) {
+    const std::lock_guard lock(mutex);
+    heard.push_back(what);
+    if (what.find("to sign a") == 0) waits.Notify();
+  };
+  // The finger comes after the hint.
+  token_->keys[{1}]->SetDelay([&] { waits.WaitForNotification(); });
+  const std::unique_ptr<Signer> signer = MakeSigner(options);
+  const absl::StatusOr<SigningIdentity> identity =
+      signer->GetIdentity("Release");
+  ASSERT_THAT(identity, IsOk());
+  const SlicePlan plan = SomeSlice();
+  const std::vector<SliceToSign> slices = {{"a", &plan}};
+  EXPECT_THAT(signer->Sign(*identity, slices, nullptr)[0], IsOk());
+  EXPECT_EQ(heard.back(), "to sign a (1 of 1)");
+}
+
+TEST_F(TokenSignerTest, AQuickTokenIsNotSpokenOf) {
+  AddKey(1, "Release");
+  TokenSignerOptions options;
+  options.hint_after = absl::Hours(1);
+  bool spoken = false;
+  options.on_wait = [&](const std::string&) { spoken = true; };
+  const std::unique_ptr<Signer> signer = MakeSigner(options);
+  const SlicePlan plan = SomeSlice();
+  const std::vector<SliceToSign> slices = {{"a", &plan}};
+  EXPECT_THAT(signer->Sign(*signer->GetIdentity("Release"), slices, nullptr)[0],
+              IsOk());
+  EXPECT_FALSE(spoken);
 }
 
 TEST_F(TokenSignerTest, DryRunUsesNoKey) {
