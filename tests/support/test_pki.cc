@@ -36,17 +36,22 @@ void AddExtension(X509* x509, X509V3_CTX* context, int nid,
   X509_EXTENSION_free(extension);
 }
 
-void AddMarker(X509* x509, const std::string& dotted_oid) {
-  static constexpr unsigned char kNull[] = {0x05, 0x00};
+void AddRawExtension(X509* x509, const std::string& dotted_oid, ByteView value,
+                     bool critical) {
   const ObjectPtr object(OBJ_txt2obj(dotted_oid.c_str(), 1));
-  ASN1_OCTET_STRING* value = ASN1_OCTET_STRING_new();
-  ASN1_OCTET_STRING_set(value, kNull, sizeof(kNull));
-  X509_EXTENSION* extension =
-      X509_EXTENSION_create_by_OBJ(nullptr, object.get(), 1, value);
+  ASN1_OCTET_STRING* octets = ASN1_OCTET_STRING_new();
+  ASN1_OCTET_STRING_set(octets, value.data(), static_cast<int>(value.size()));
+  X509_EXTENSION* extension = X509_EXTENSION_create_by_OBJ(
+      nullptr, object.get(), critical ? 1 : 0, octets);
   Require(extension != nullptr && X509_add_ext(x509, extension, -1) == 1,
-          "marker extension");
+          "raw extension");
   X509_EXTENSION_free(extension);
-  ASN1_OCTET_STRING_free(value);
+  ASN1_OCTET_STRING_free(octets);
+}
+
+void AddMarker(X509* x509, const std::string& dotted_oid) {
+  static constexpr uint8_t kNull[] = {0x05, 0x00};
+  AddRawExtension(x509, dotted_oid, kNull, /*critical=*/true);
 }
 
 std::string Join(const std::vector<std::string>& items,
@@ -111,6 +116,9 @@ Certificate MakeCertificate(const CertificateSpec& spec, EVP_PKEY* subject_key,
                  "OCSP;URI:" + spec.ocsp_url);
   }
   for (const std::string& marker : spec.markers) AddMarker(x509.get(), marker);
+  for (const auto& [oid, value] : spec.raw_extensions) {
+    AddRawExtension(x509.get(), oid, value, /*critical=*/false);
+  }
   Require(X509_sign(x509.get(), issuer_key, EVP_sha256()) > 0,
           "certificate signature");
   absl::StatusOr<Certificate> certificate =

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -37,7 +38,9 @@ struct CertificateSpec {
   // digitalSignature.
   bool certificate_authority = false;
   std::vector<std::string> extended_key_usage;  // dotted OIDs
-  std::vector<std::string> markers;    // Apple's: critical, value 05 00
+  std::vector<std::string> markers;  // Apple's: critical, value 05 00
+  // Dotted OID and the octets inside extnValue; not critical.
+  std::vector<std::pair<std::string, Bytes>> raw_extensions = {};
   std::vector<std::string> dns_names;  // subjectAltName
   std::vector<std::string> uris;       // subjectAltName
   std::string list_url;                // of revoked certificates
