@@ -17,7 +17,7 @@
 namespace codeseal {
 namespace {
 
-constexpr size_t kMaxFileSize = size_t{1} << 20;
+constexpr absl::Duration kYear = absl::Hours(24 * 366);
 
 bool IsLowerHex(std::string_view text) {
   return text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
@@ -169,22 +169,6 @@ void ReadKey(YamlSection& section, IdentityVersionConfig& version) {
   section.Finish();
 }
 
-// "TOKEN:id=%01%02", "TOKEN:object=developer-id" or both with ';' between: the
-// words of RFC 7512.
-bool ParseKeyLocation(const std::string& text, KeyLocation& location) {
-  const size_t colon = text.find(':');
-  if (colon == std::string::npos || colon == 0) return false;
-  location.token = text.substr(0, colon);
-  const absl::StatusOr<TokenUri> uri =
-      ParseTokenUri("pkcs11:token=any;" + text.substr(colon + 1));
-  if (!uri.ok() || uri->config.label != "any" || !uri->config.serials.empty() ||
-      text.find('?') != std::string::npos) {
-    return false;
-  }
-  location.key = uri->key;
-  return !location.key.id.empty() || !location.key.label.empty();
-}
-
 void ReadKeys(YamlSection& section, IdentityVersionConfig& version) {
   const bool one = section.ReadSection(
       "key", kOptional, [&](YamlSection& key) { ReadKey(key, version); });
@@ -217,6 +201,14 @@ void ReadVersion(YamlSection& section, IdentityConfig& identity) {
       version.state);
   ReadKeys(section, version);
   section.ReadPath("chain", kRequired, version.chain);
+  section.ReadTime("activate_at", version.activate_at);
+  section.ReadWord<bool>("requirement_change",
+                         {{"refused", false}, {"allowed", true}},
+                         version.requirement_change_allowed);
+  if (version.activate_at != absl::InfiniteFuture() &&
+      version.state != v1::IDENTITY_STATE_STAGED) {
+    section.Report("activate_at", "only a staged version is activated later");
+  }
   section.Finish();
   for (const IdentityVersionConfig& other : identity.versions) {
     if (other.id == version.id) {
@@ -282,6 +274,8 @@ void ReadIdentity(YamlSection& section, ServerConfig& config) {
   section.ReadSections("allow", kRequired, [&](YamlSection& rule) {
     ReadPeerRule(rule, identity.allow);
   });
+  section.ReadDuration("overlap", identity.overlap);
+  section.ReadDuration("expiry_warning", identity.expiry_warning, kYear);
   section.Finish();
   for (const IdentityConfig& other : config.identities) {
     if (other.name == identity.name && !identity.name.empty()) {
@@ -365,52 +359,21 @@ void ReadServer(YamlContext& context, YamlSection& section,
   section.Finish();
 }
 
-// Runs `read` on the text's top mapping. yaml-cpp throws; nothing leaves here.
-void ReadYaml(YamlContext& context, std::string_view text,
-              const std::function<void(YamlSection&)>& read) {
-  if (text.size() > kMaxFileSize) {
-    context.problems.push_back({0, "", "the file is larger than 1 MiB"});
-    return;
-  }
-  try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-    if (documents.size() != 1 || !documents[0].IsMap()) {
-      context.problems.push_back({1, "", "want one document with a mapping"});
-      return;
-    }
-    YamlSection section(context, documents[0], "");
-    read(section);
-  } catch (const YAML::Exception& error) {
-    context.problems.push_back({error.mark.line + 1, "", error.msg});
-  } catch (const std::exception& error) {
-    context.problems.push_back({0, "", error.what()});
-  }
-  std::stable_sort(context.problems.begin(), context.problems.end(),
-                   [](const ConfigProblem& a, const ConfigProblem& b) {
-                     return a.line < b.line;
-                   });
-}
-
-// Not mapped: an administrator may edit the file while it is read.
-absl::StatusOr<std::string> ReadText(const std::string& path) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  std::string text(kMaxFileSize + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (!file.is_open() || file.bad()) {
-    return FileError(errno != 0 ? errno : EIO, v1::STAGE_USAGE, "read", path);
-  }
-  text.resize(static_cast<size_t>(file.gcount()));
-  return text;
-}
-
-std::string FolderOf(const std::string& path) {
-  const std::filesystem::path folder =
-      std::filesystem::path(path).parent_path();
-  return folder.empty() ? "." : folder.string();
-}
-
 }  // namespace
+
+bool ParseKeyLocation(const std::string& text, KeyLocation& location) {
+  const size_t colon = text.find(':');
+  if (colon == std::string::npos || colon == 0) return false;
+  location.token = text.substr(0, colon);
+  const absl::StatusOr<TokenUri> uri =
+      ParseTokenUri("pkcs11:token=any;" + text.substr(colon + 1));
+  if (!uri.ok() || uri->config.label != "any" || !uri->config.serials.empty() ||
+      text.find('?') != std::string::npos) {
+    return false;
+  }
+  location.key = uri->key;
+  return !location.key.id.empty() || !location.key.label.empty();
+}
 
 ParsedConfig ParseConfig(std::string_view text, const std::string& folder) {
   YamlContext context{folder, {}};
@@ -439,14 +402,14 @@ absl::Status ConfigError(const std::string& path,
 }
 
 absl::StatusOr<ServerConfig> LoadConfig(const std::string& path) {
-  ASSIGN_OR_RETURN(const std::string text, ReadText(path));
+  ASSIGN_OR_RETURN(const std::string text, ReadYamlText(path));
   ParsedConfig parsed = ParseConfig(text, FolderOf(path));
   if (!parsed.problems.empty()) return ConfigError(path, parsed.problems);
   return std::move(parsed.config);
 }
 
 absl::StatusOr<std::vector<PeerRule>> LoadDenyList(const std::string& path) {
-  ASSIGN_OR_RETURN(const std::string text, ReadText(path));
+  ASSIGN_OR_RETURN(const std::string text, ReadYamlText(path));
   YamlContext context{FolderOf(path), {}};
   std::vector<PeerRule> rules;
   ReadYaml(context, text, [&](YamlSection& section) {

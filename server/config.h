@@ -62,7 +62,12 @@ struct IdentityVersionConfig {
   v1::IdentityState state = v1::IDENTITY_STATE_ACTIVE;
   // One key pair, by preference; several when several tokens hold it.
   std::vector<KeyLocation> keys;
-  std::string chain;  // PEM: leaf first; the self-signed root must be there
+  std::string chain;      // PEM: leaf first; the self-signed root must be there
+  std::string chain_pem;  // the same as text, when there is no file
+  // When a staged version becomes active by itself.
+  absl::Time activate_at = absl::InfiniteFuture();
+  // Code of this version may be another program to macOS.
+  bool requirement_change_allowed = false;
 };
 
 struct IdentityConfig {
@@ -71,6 +76,11 @@ struct IdentityConfig {
   KeyPolicy key_policy = KeyPolicy::kStrict;
   IdentityRules rules;
   std::vector<PeerRule> allow;
+  // How long a retired version still signs for requests that name it: those of
+  // clients that looked at its certificate before it was retired.
+  absl::Duration overlap = absl::Minutes(10);
+  // How long before a certificate expires somebody should know.
+  absl::Duration expiry_warning = absl::Hours(24 * 30);
 };
 
 struct LimitsConfig {
@@ -126,6 +136,10 @@ ParsedConfig ParseConfig(std::string_view text, const std::string& folder);
 // Errors: NOT_FOUND REASON_FILE_NOT_FOUND and its like; INVALID_ARGUMENT
 // REASON_BAD_CONFIG.
 absl::StatusOr<ServerConfig> LoadConfig(const std::string& path);
+
+// "TOKEN:id=%01%02", "TOKEN:object=NAME" or both with ';' between: the words of
+// RFC 7512. False for anything else.
+bool ParseKeyLocation(const std::string& text, KeyLocation& location);
 
 // The entries of a deny list: {version: 1, deny: [{spiffe|dns|fingerprint}]}.
 // Errors: as LoadConfig().

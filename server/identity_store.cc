@@ -9,11 +9,17 @@
 #include "absl/time/clock.h"
 #include "codesign/base/error.h"
 #include "codesign/base/mapped_file.h"
+#include "codesign/requirement/continuity.h"
 #include "hsm/public_key.h"
 #include "server/log.h"
 
 namespace codeseal {
 namespace {
+
+const Clock& WallClock() {
+  static const SystemClock clock;
+  return clock;
+}
 
 constexpr absl::Duration kFirstRetry = absl::Milliseconds(100);
 constexpr absl::Duration kLongestRetry = absl::Seconds(1);
@@ -25,10 +31,15 @@ size_t ThreadCount(const TokenConfig& token) {
                          : token.session_count + token.session_count / 2 + 2;
 }
 
-absl::StatusOr<std::vector<Certificate>> LoadChain(const std::string& path) {
-  ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
+absl::StatusOr<std::vector<Certificate>> LoadChain(
+    const IdentityVersionConfig& version) {
+  std::string pem = version.chain_pem;
+  if (pem.empty()) {
+    ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(version.chain));
+    pem = ToString(file.bytes());
+  }
   ASSIGN_OR_RETURN(const std::vector<Certificate> certificates,
-                   Certificate::ParsePem(AsText(file.bytes())));
+                   Certificate::ParsePem(pem));
   return BuildChain(certificates.front(), certificates);
 }
 
@@ -52,16 +63,6 @@ absl::Status NotFound(const std::string& name) {
       name);
 }
 
-std::string StateWord(v1::IdentityState state) {
-  std::string word = v1::IdentityState_Name(state);
-  constexpr std::string_view kPrefix = "IDENTITY_STATE_";
-  if (word.starts_with(kPrefix)) word.erase(0, kPrefix.size());
-  std::transform(word.begin(), word.end(), word.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  });
-  return word;
-}
-
 absl::StatusOr<std::shared_ptr<KeyBackend>> LoadKey(IdentityVersion& version,
                                                     size_t place,
                                                     absl::Time deadline) {
@@ -74,7 +75,58 @@ absl::StatusOr<std::shared_ptr<KeyBackend>> LoadKey(IdentityVersion& version,
   return backend;
 }
 
+absl::Status NotSigning(const IdentityVersion& version,
+                        v1::IdentityState state) {
+  return WithSubject(
+      MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_POLICY,
+                v1::REASON_IDENTITY_DISABLED,
+                "version " + version.id() + " is " + StateWord(state) +
+                    "; only the active version signs"),
+      version.name());
+}
+
+// The record of a version as it is to be.
+IdentityRecord RecordOf(const IdentityVersion& version,
+                        const IdentityLifecycle& lifecycle) {
+  IdentityRecord record;
+  record.identity = version.name();
+  record.version = version.id();
+  record.lifecycle = lifecycle;
+  if (version.config().chain_pem.empty()) {
+    record.configured = version.config().state;
+  } else {
+    record.keys = version.config().keys;
+    record.chain_pem = version.config().chain_pem;
+  }
+  return record;
+}
+
+// Whose keys are wanted: those that sign, will sign, or may be asked back.
+bool WantsKey(const IdentityLifecycle& lifecycle, absl::Time now) {
+  return lifecycle.state == v1::IDENTITY_STATE_ACTIVE ||
+         lifecycle.state == v1::IDENTITY_STATE_STAGED ||
+         (lifecycle.state == v1::IDENTITY_STATE_RETIRED &&
+          lifecycle.signs_until > now);
+}
+
+// Whether code of a version that is not active is out there.
+bool WasActive(const IdentityLifecycle& lifecycle) {
+  const bool configured = lifecycle.since == absl::InfinitePast();
+  return lifecycle.signs_until != absl::InfinitePast() ||
+         (configured && lifecycle.state == v1::IDENTITY_STATE_RETIRED);
+}
+
 }  // namespace
+
+std::string StateWord(v1::IdentityState state) {
+  std::string word = v1::IdentityState_Name(state);
+  constexpr std::string_view kPrefix = "IDENTITY_STATE_";
+  if (word.starts_with(kPrefix)) word.erase(0, kPrefix.size());
+  std::transform(word.begin(), word.end(), word.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  });
+  return word;
+}
 
 std::string KeyHint(Reason reason) {
   const std::map<Reason, const char*> hints = {
@@ -119,10 +171,28 @@ IdentityVersion::IdentityVersion(const IdentityConfig& identity,
           chain_.front().SubjectPublicKeyInfo(), tokens_.size())),
       fault_(MakeError(absl::StatusCode::kUnavailable, v1::STAGE_TOKEN,
                        v1::REASON_TOKEN_DOWN,
-                       "the token has not answered yet")) {}
+                       "the token has not answered yet")) {
+  lifecycle_.state = version.state;
+  lifecycle_.activate_at = version.activate_at;
+  lifecycle_.requirement_change_allowed = version.requirement_change_allowed;
+}
+
+IdentityLifecycle IdentityVersion::lifecycle() const {
+  const std::lock_guard lock(mutex_);
+  return lifecycle_;
+}
+
+void IdentityVersion::SetLifecycle(const IdentityLifecycle& lifecycle) {
+  const std::lock_guard lock(mutex_);
+  lifecycle_ = lifecycle;
+}
 
 absl::StatusOr<std::shared_ptr<evp_pkey_st>> IdentityVersion::key() const {
   const std::lock_guard lock(mutex_);
+  // Also for requests that were taken before it was disabled.
+  if (lifecycle_.state == v1::IDENTITY_STATE_DISABLED) {
+    return NotSigning(*this, lifecycle_.state);
+  }
   if (key_ == nullptr) return fault_;
   return key_;
 }
@@ -154,11 +224,15 @@ absl::Status IdentityVersion::fault() const {
   return fault_;
 }
 
+IdentityStore::IdentityStore(IdentityStoreOptions options)
+    : options_(std::move(options)),
+      clock_(options_.clock != nullptr ? *options_.clock : WallClock()) {}
+
 absl::StatusOr<std::unique_ptr<IdentityStore>> IdentityStore::Create(
-    const ServerConfig& config, const TokenFactory& make_token) {
-  std::unique_ptr<IdentityStore> store(new IdentityStore());
+    const ServerConfig& config, const TokenFactory& make_token,
+    IdentityStoreOptions options) {
+  std::unique_ptr<IdentityStore> store(new IdentityStore(std::move(options)));
   std::vector<ConfigProblem> problems;
-  std::map<std::string, TokenService*> token_by_name;
   for (const TokenConfig& each : config.tokens) {
     absl::StatusOr<std::shared_ptr<Token>> token = make_token(each);
     if (!token.ok()) {
@@ -166,46 +240,159 @@ absl::StatusOr<std::unique_ptr<IdentityStore>> IdentityStore::Create(
           {0, "tokens." + each.name, std::string(Message(token.status()))});
       continue;
     }
-    SigningPool::Options options;
-    options.thread_count = ThreadCount(each);
-    options.max_waiting = config.limits.queue;
-    options.max_wait = config.limits.queue_age;
+    SigningPool::Options pool_options;
+    pool_options.thread_count = ThreadCount(each);
+    pool_options.max_waiting = config.limits.queue;
+    pool_options.max_wait = config.limits.queue_age;
     store->tokens_.push_back(std::make_unique<TokenService>(TokenService{
-        *std::move(token), std::make_unique<SigningPool>(options)}));
-    token_by_name[each.name] = store->tokens_.back().get();
+        *std::move(token), std::make_unique<SigningPool>(pool_options)}));
   }
   for (const IdentityConfig& each : config.identities) {
-    Identity identity{each, {}};
+    Identity& identity = store->identities_.emplace_back(Identity{each, {}});
     for (const IdentityVersionConfig& version : each.versions) {
-      const std::string key = each.name + " " + version.id;
-      absl::StatusOr<std::vector<Certificate>> chain = LoadChain(version.chain);
-      if (!chain.ok()) {
-        problems.push_back(
-            {0, key,
-             version.chain + ": " + std::string(Message(chain.status()))});
-        continue;
+      absl::StatusOr<std::unique_ptr<IdentityVersion>> made =
+          store->MakeVersion(each, version);
+      if (made.ok()) {
+        identity.versions.push_back(*std::move(made));
+      } else {
+        problems.push_back({0, each.name + " " + version.id,
+                            std::string(Message(made.status()))});
       }
-      const std::optional<std::string> team = TeamIdentifier(*chain);
-      if (team.has_value() && !each.rules.team.empty() &&
-          *team != each.rules.team) {
-        problems.push_back({0, key,
-                            "rules.team is " + each.rules.team +
-                                ", the certificate's Team ID is " + *team});
-      }
-      std::vector<TokenService*> tokens;
-      for (const KeyLocation& location : version.keys) {
-        const auto token = token_by_name.find(location.token);
-        if (token != token_by_name.end()) tokens.push_back(token->second);
-      }
-      // Reported above.
-      if (tokens.empty() || tokens.size() != version.keys.size()) continue;
-      identity.versions.push_back(std::make_unique<IdentityVersion>(
-          each, version, *std::move(chain), std::move(tokens)));
     }
-    store->identities_.push_back(std::move(identity));
   }
+  if (problems.empty()) RETURN_IF_ERROR(store->Restore(problems));
   if (!problems.empty()) return ConfigError("configuration", problems);
   return store;
+}
+
+absl::StatusOr<std::unique_ptr<IdentityVersion>> IdentityStore::MakeVersion(
+    const IdentityConfig& identity,
+    const IdentityVersionConfig& version) const {
+  absl::StatusOr<std::vector<Certificate>> chain = LoadChain(version);
+  if (!chain.ok()) {
+    if (version.chain.empty()) return chain.status();
+    return MakeError(
+        chain.status().code(), v1::STAGE_USAGE, GetReason(chain.status()),
+        version.chain + ": " + std::string(Message(chain.status())));
+  }
+  const auto bad_request = [&](const std::string& message) {
+    return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                     v1::REASON_BAD_REQUEST, message);
+  };
+  const std::optional<std::string> team = TeamIdentifier(*chain);
+  if (team.has_value() && !identity.rules.team.empty() &&
+      *team != identity.rules.team) {
+    return bad_request("rules.team is " + identity.rules.team +
+                       ", the certificate's Team ID is " + *team);
+  }
+  std::vector<TokenService*> tokens;
+  for (const KeyLocation& location : version.keys) {
+    const auto token =
+        std::find_if(tokens_.begin(), tokens_.end(),
+                     [&](const std::unique_ptr<TokenService>& each) {
+                       return each->token->config().name == location.token;
+                     });
+    if (token == tokens_.end()) {
+      return bad_request("there is no token " + location.token);
+    }
+    tokens.push_back(token->get());
+  }
+  if (tokens.empty()) return bad_request("the version names no key");
+  return std::make_unique<IdentityVersion>(identity, version, *std::move(chain),
+                                           std::move(tokens));
+}
+
+absl::Status IdentityStore::Restore(std::vector<ConfigProblem>& problems) {
+  std::vector<IdentityRecord> records;
+  if (options_.state != nullptr) {
+    ASSIGN_OR_RETURN(records, options_.state->Load());
+  }
+  for (IdentityRecord& record : records) {
+    Identity* const identity = FindIdentity(record.identity);
+    if (identity == nullptr) continue;  // taken out of the configuration
+    const auto known = std::find_if(
+        identity->versions.begin(), identity->versions.end(),
+        [&](const auto& each) { return each->id() == record.version; });
+    const bool run_time = record.configured == v1::IDENTITY_STATE_UNSPECIFIED;
+    if (known != identity->versions.end()) {
+      const v1::IdentityState configured = (*known)->config().state;
+      if (configured == record.configured ||
+          (run_time && configured != v1::IDENTITY_STATE_DISABLED)) {
+        (*known)->SetLifecycle(record.lifecycle);
+      }
+      continue;
+    }
+    if (!run_time) continue;  // taken out of the configuration
+    IdentityVersionConfig config;
+    config.id = record.version;
+    config.keys = std::move(record.keys);
+    config.chain_pem = std::move(record.chain_pem);
+    absl::StatusOr<std::unique_ptr<IdentityVersion>> version =
+        MakeVersion(identity->config, config);
+    if (version.ok()) {
+      (*version)->SetLifecycle(record.lifecycle);
+      identity->versions.push_back(*std::move(version));
+    } else if (WantsKey(record.lifecycle, clock_.Now())) {
+      problems.push_back({0, record.identity + " " + record.version,
+                          "staged while the server ran: " +
+                              std::string(Message(version.status()))});
+    }
+  }
+  for (Identity& identity : identities_) {
+    KeepOneActive(identity);
+    CheckStaged(identity, problems);
+  }
+  return absl::OkStatus();
+}
+
+// The configuration and what was remembered may both have an active version:
+// the configuration was edited since, or the one that became active last signs.
+void IdentityStore::KeepOneActive(Identity& identity) {
+  IdentityVersion* keeper = nullptr;
+  for (const auto& each : identity.versions) {
+    const IdentityLifecycle lifecycle = each->lifecycle();
+    if (lifecycle.state != v1::IDENTITY_STATE_ACTIVE) continue;
+    if (keeper == nullptr || lifecycle.since == absl::InfinitePast() ||
+        (keeper->lifecycle().since != absl::InfinitePast() &&
+         lifecycle.since > keeper->lifecycle().since)) {
+      keeper = each.get();
+    }
+  }
+  for (const auto& each : identity.versions) {
+    IdentityLifecycle lifecycle = each->lifecycle();
+    if (lifecycle.state != v1::IDENTITY_STATE_ACTIVE || each.get() == keeper) {
+      continue;
+    }
+    lifecycle.state = v1::IDENTITY_STATE_RETIRED;
+    each->SetLifecycle(lifecycle);
+    Log(LogLevel::kWarning, "identity_retired",
+        {{"identity", each->name()},
+         {"version", each->id()},
+         {"because", "the configuration says that version " + keeper->id() +
+                         " is active"}});
+  }
+}
+
+// What the configuration stages is judged like what administrators stage.
+void IdentityStore::CheckStaged(const Identity& identity,
+                                std::vector<ConfigProblem>& problems) const {
+  for (const auto& each : identity.versions) {
+    const IdentityLifecycle lifecycle = each->lifecycle();
+    if (lifecycle.state != v1::IDENTITY_STATE_STAGED ||
+        lifecycle.since != absl::InfinitePast() ||
+        lifecycle.requirement_change_allowed) {
+      continue;
+    }
+    const IdentityVersion* const before = Predecessor(*each);
+    if (before == nullptr) continue;
+    const absl::Status status = CheckSuccession(*before, *each);
+    if (status.ok()) continue;
+    problems.push_back(
+        {0, identity.config.name + " " + each->id(),
+         std::string(Message(status)) +
+             "; give the version requirement_change: allowed if users may be "
+             "asked anew"});
+  }
 }
 
 IdentityStore::~IdentityStore() {
@@ -233,21 +420,25 @@ bool IdentityStore::WaitFor(absl::Duration time) {
                             [this] { return stopping_; });
 }
 
-void IdentityStore::LoadKeysOf(TokenService& token) {
-  std::vector<KeyPlace> missing;
+std::vector<IdentityStore::KeyPlace> IdentityStore::PlacesOn(
+    const TokenService& token) const {
+  std::vector<KeyPlace> places;
+  const std::shared_lock lock(versions_mutex_);
   for (const Identity& identity : identities_) {
     for (const std::unique_ptr<IdentityVersion>& version : identity.versions) {
-      if (version->state() != v1::IDENTITY_STATE_ACTIVE &&
-          version->state() != v1::IDENTITY_STATE_STAGED) {
-        continue;
-      }
+      if (!WantsKey(version->lifecycle(), clock_.Now())) continue;
       for (size_t place = 0; place < version->tokens().size(); ++place) {
         if (version->tokens()[place] == &token) {
-          missing.push_back({version.get(), place, nullptr});
+          places.push_back({version.get(), place, nullptr});
         }
       }
     }
   }
+  return places;
+}
+
+void IdentityStore::LoadKeysOf(TokenService& token) {
+  std::vector<KeyPlace> missing = PlacesOn(token);
   std::vector<KeyPlace> loaded;
   std::map<IdentityVersion*, Reason> logged;
   absl::Duration delay = kFirstRetry;
@@ -326,54 +517,71 @@ absl::Status IdentityStore::ClearPinHold(const std::string& name,
                      "token " + name);
 }
 
-const IdentityStore::Identity* IdentityStore::Find(const std::string& name,
-                                                   const Peer& peer) const {
+IdentityStore::Identity* IdentityStore::FindIdentity(const std::string& name) {
+  const auto found = std::find_if(
+      identities_.begin(), identities_.end(),
+      [&](const Identity& each) { return each.config.name == name; });
+  return found == identities_.end() ? nullptr : &*found;
+}
+
+IdentityStore::Found IdentityStore::Find(const std::string& name,
+                                         const Peer& peer) const {
   for (const Identity& identity : identities_) {
-    const bool named =
-        identity.config.name == name ||
-        std::any_of(identity.versions.begin(), identity.versions.end(),
-                    [&](const std::unique_ptr<IdentityVersion>& version) {
-                      return HexEncode(version->leaf_sha1()) == name;
-                    });
-    if (named && AnyRuleFits(identity.config.allow, peer)) return &identity;
+    Found found;
+    if (identity.config.name == name) found.identity = &identity;
+    for (const auto& version : identity.versions) {
+      if (found.identity != nullptr && found.version == nullptr) break;
+      if (HexEncode(version->leaf_sha1()) != name) continue;
+      // Several versions may have one certificate.
+      if (found.version == nullptr ||
+          version->state() == v1::IDENTITY_STATE_ACTIVE) {
+        found = {&identity, version.get()};
+      }
+    }
+    if (found.identity != nullptr && AnyRuleFits(identity.config.allow, peer)) {
+      return found;
+    }
   }
-  return nullptr;
+  return {};
 }
 
 absl::StatusOr<IdentityVersion*> IdentityStore::FindForSigning(
     const std::string& name, const std::string& version,
     const Peer& peer) const {
-  const Identity* const identity = Find(name, peer);
-  if (identity == nullptr) return NotFound(name);
-  for (const std::unique_ptr<IdentityVersion>& each : identity->versions) {
-    const bool wanted = version.empty()
-                            ? each->state() == v1::IDENTITY_STATE_ACTIVE
-                            : each->id() == version;
-    if (!wanted) continue;
-    if (each->state() == v1::IDENTITY_STATE_ACTIVE) return each.get();
-    return WithSubject(
-        MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_POLICY,
-                  v1::REASON_IDENTITY_DISABLED,
-                  "version " + version + " is " + StateWord(each->state()) +
-                      "; only the active version signs"),
-        name);
+  const absl::Time now = clock_.Now();
+  const std::shared_lock lock(versions_mutex_);
+  const Found found = Find(name, peer);
+  if (found.identity == nullptr) return NotFound(name);
+  const std::string wanted = version.empty() && found.version != nullptr
+                                 ? found.version->id()
+                                 : version;
+  for (const auto& each : found.identity->versions) {
+    const IdentityLifecycle lifecycle = each->lifecycle();
+    const bool active = lifecycle.state == v1::IDENTITY_STATE_ACTIVE;
+    if (wanted.empty() ? !active : each->id() != wanted) continue;
+    const bool overlaps = lifecycle.state == v1::IDENTITY_STATE_RETIRED &&
+                          now < lifecycle.signs_until;
+    if (active || overlaps) return each.get();
+    return NotSigning(*each, lifecycle.state);
   }
   return WithSubject(
       MakeError(absl::StatusCode::kNotFound, v1::STAGE_POLICY,
                 v1::REASON_IDENTITY_NOT_FOUND,
-                version.empty() ? "the identity has no active version"
-                                : "the identity has no version " + version),
+                wanted.empty() ? "the identity has no active version"
+                               : "the identity has no version " + wanted),
       name);
 }
 
 absl::StatusOr<IdentityVersion*> IdentityStore::FindForDisplay(
     const std::string& name, const Peer& peer) const {
-  const Identity* const identity = Find(name, peer);
-  if (identity == nullptr) return NotFound(name);
-  for (const std::unique_ptr<IdentityVersion>& each : identity->versions) {
+  const std::shared_lock lock(versions_mutex_);
+  const Found found = Find(name, peer);
+  if (found.identity == nullptr) return NotFound(name);
+  if (found.version != nullptr) return found.version;
+  for (const auto& each : found.identity->versions) {
     if (each->state() == v1::IDENTITY_STATE_ACTIVE) return each.get();
   }
-  return identity->versions.front().get();
+  return found.identity->versions.front().get();
 }
 
 std::vector<IdentityVersion*> IdentityStore::ListForDisplay(
@@ -385,6 +593,96 @@ std::vector<IdentityVersion*> IdentityStore::ListForDisplay(
     if (version.ok()) list.push_back(*version);
   }
   return list;
+}
+
+std::vector<std::string> IdentityStore::Names() const {
+  std::vector<std::string> names;
+  for (const Identity& each : identities_) names.push_back(each.config.name);
+  return names;
+}
+
+std::vector<IdentityVersion*> IdentityStore::Versions(
+    const std::string& identity) const {
+  std::vector<IdentityVersion*> versions;
+  const std::shared_lock lock(versions_mutex_);
+  for (const Identity& each : identities_) {
+    if (each.config.name != identity) continue;
+    for (const auto& version : each.versions) versions.push_back(version.get());
+  }
+  return versions;
+}
+
+absl::StatusOr<std::unique_ptr<IdentityVersion>> IdentityStore::MakeVersion(
+    const std::string& identity, const IdentityVersionConfig& version) const {
+  for (const Identity& each : identities_) {
+    if (each.config.name == identity) return MakeVersion(each.config, version);
+  }
+  return NotFound(identity);
+}
+
+absl::StatusOr<IdentityVersion*> IdentityStore::Add(
+    std::unique_ptr<IdentityVersion> version) {
+  const IdentityRecord record = RecordOf(*version, version->lifecycle());
+  if (options_.state != nullptr) {
+    RETURN_IF_ERROR(options_.state->Save({&record, 1}));
+  }
+  const std::unique_lock lock(versions_mutex_);
+  Identity* const identity = FindIdentity(version->name());
+  if (identity == nullptr) return NotFound(version->name());
+  return identity->versions.emplace_back(std::move(version)).get();
+}
+
+absl::Status IdentityStore::Apply(std::span<const Change> changes) {
+  if (options_.state != nullptr) {
+    std::vector<IdentityRecord> records;
+    for (const Change& each : changes) {
+      records.push_back(RecordOf(*each.version, each.lifecycle));
+    }
+    RETURN_IF_ERROR(options_.state->Save(records));
+  }
+  const std::unique_lock lock(versions_mutex_);
+  for (const Change& each : changes) {
+    each.version->SetLifecycle(each.lifecycle);
+  }
+  return absl::OkStatus();
+}
+
+const IdentityVersion* IdentityStore::Predecessor(
+    const IdentityVersion& version) const {
+  const IdentityVersion* last = nullptr;
+  for (const IdentityVersion* each : Versions(version.name())) {
+    if (each->id() == version.id()) continue;
+    const IdentityLifecycle lifecycle = each->lifecycle();
+    if (lifecycle.state == v1::IDENTITY_STATE_ACTIVE) return each;
+    if (!WasActive(lifecycle)) continue;
+    if (last == nullptr || lifecycle.since >= last->lifecycle().since) {
+      last = each;
+    }
+  }
+  return last;
+}
+
+absl::Status IdentityStore::CheckSuccession(
+    const IdentityVersion& before, const IdentityVersion& after) const {
+  const absl::Status status =
+      CheckContinuity(before.chain(), after.chain(), options_.is_apple_root);
+  return WithSubject(status,
+                     "version " + after.id() + " after version " + before.id());
+}
+
+std::string IdentityStore::Requirement(const IdentityVersion& version) const {
+  return DescribeDesignated(version.chain(), options_.is_apple_root);
+}
+
+absl::Status IdentityStore::LoadVersionKeys(IdentityVersion& version) const {
+  absl::Status first_fault;
+  for (size_t place = 0; place < version.tokens().size(); ++place) {
+    const TokenConfig& token = version.tokens()[place]->token->config();
+    first_fault.Update(
+        LoadKey(version, place, absl::Now() + token.operation_timeout)
+            .status());
+  }
+  return first_fault;
 }
 
 }  // namespace codeseal

@@ -23,7 +23,9 @@
 #include "hsm/pin.h"
 #include "hsm/token.h"
 #include "server/ca_commands.h"
+#include "server/ceremony.h"
 #include "server/config.h"
+#include "server/identity_commands.h"
 #include "server/identity_store.h"
 #include "server/log.h"
 #include "server/server.h"
@@ -51,9 +53,9 @@ int ExitCodeOf(const absl::Status& status) {
 int Report(const absl::Status& status) {
   if (status.ok()) return 0;
   std::cerr << "codeseald: " << Message(status) << "\n";
-  if (const std::string hint = KeyHint(GetReason(status)); !hint.empty()) {
-    std::cerr << "  fix    " << hint << "\n";
-  }
+  std::string hint = KeyHint(GetReason(status));
+  if (hint.empty()) hint = AdminHint(GetReason(status));
+  if (!hint.empty()) std::cerr << "  fix    " << hint << "\n";
   return ExitCodeOf(status);
 }
 
@@ -122,6 +124,17 @@ absl::Status Print(const std::string& out_path,
   ASSIGN_OR_RETURN(StagedFile file, StagedFile::Create(out_path, 0644));
   RETURN_IF_ERROR(file.Write(AsBytes(text.str()), 0));
   return file.Commit();
+}
+
+absl::Status RunCeremonyFile(const std::string& path, bool dry_run) {
+  ASSIGN_OR_RETURN(const Ceremony ceremony, LoadCeremony(path));
+  if (dry_run) {
+    DescribeCeremony(ceremony, std::cout);
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<Transcript> transcript,
+                   OpenTranscriptFile(ceremony.transcript));
+  return RunCeremony(ceremony, *transcript, std::cout);
 }
 
 void AddTokenOptions(CLI::App& command, TokenArguments& arguments) {
@@ -213,6 +226,76 @@ void AddCa(CLI::App& app, TokenArguments& token, CaInitArguments& init,
   list.callback([&] {
     run = [&] { return ListCa(issue.folder, token.json, std::cout); };
   });
+}
+
+// `codeseald identity ...`. What the options fill lives as long as `run` does.
+void AddIdentity(CLI::App& app, IdentityArguments& arguments,
+                 std::function<absl::Status()>& run) {
+  CLI::App& identity = *app.add_subcommand(
+      "identity", "Rotate what a running server signs with");
+  identity.require_subcommand(1);
+  using Command = absl::Status (*)(const IdentityArguments&, std::ostream&);
+  const auto add = [&](const char* name, const char* description,
+                       Command function) -> CLI::App& {
+    CLI::App& command = *identity.add_subcommand(name, description);
+    AdminConnection& connection = arguments.connection;
+    command.add_option("--server", connection.server,
+                       "HOST:PORT (or CODESEAL_SERVER)");
+    command.add_option("--ca", connection.ca,
+                       "PEM of the server's authority (or CODESEAL_CA)");
+    command.add_option("--cert", connection.certificate,
+                       "your certificate, PEM (or CODESEAL_CERT)");
+    command.add_option("--key", connection.key,
+                       "your key, PEM (or CODESEAL_KEY)");
+    command.add_flag("--json", arguments.json, "print JSON");
+    command.callback([&run, &arguments, function] {
+      run = [&arguments, function] { return function(arguments, std::cout); };
+    });
+    return command;
+  };
+  const auto add_for_version = [&](const char* name, const char* description,
+                                   Command function) -> CLI::App& {
+    CLI::App& command = add(name, description, function);
+    command.add_option("IDENTITY", arguments.identity)->required();
+    command.add_option("VERSION", arguments.version)->required();
+    return command;
+  };
+  const auto add_override = [&](CLI::App& command) {
+    command.add_flag("--allow-requirement-change",
+                     arguments.allow_requirement_change,
+                     "even if macOS takes the code for another program");
+  };
+
+  add("list", "Every version of an identity, or of all", &ListVersions)
+      .add_option("IDENTITY", arguments.identity);
+  CLI::App& stage = add_for_version(
+      "stage", "Add a version; it signs nothing yet", &StageVersion);
+  stage
+      .add_option("--token-key", arguments.keys,
+                  "TOKEN:id=%01 or TOKEN:object=NAME, TOKEN as in the "
+                  "configuration; again for the same key on another token")
+      ->required();
+  stage
+      .add_option("--chain", arguments.chain, "PEM, leaf first, with the root")
+      ->required();
+  stage.add_option("--activate-at", arguments.at, "2026-11-01T06:00:00Z");
+  add_override(stage);
+  stage.add_flag("-n,--dry-run", arguments.dry_run, "judge, but stage nothing");
+  add_for_version("probe", "Make a real signature with its key", &ProbeVersion);
+  CLI::App& activate = add_for_version(
+      "activate", "Sign with it from now on; retires the active one",
+      &ActivateVersion);
+  activate.add_option("--at", arguments.at, "later: 2026-11-01T06:00:00Z");
+  add_override(activate);
+  add_for_version("retire",
+                  "Take back a staged version, or stop the active one",
+                  &RetireVersion)
+      .add_flag("--even-if-active", arguments.even_if_active,
+                "though nothing signs for the identity then");
+  add_for_version("disable", "Let it sign nothing any more, for good",
+                  &DisableVersion)
+      .add_option("--because", arguments.because, "for the log")
+      ->required();
 }
 
 int Main(int argc, char** argv) {
@@ -314,9 +397,46 @@ int Main(int argc, char** argv) {
     run = [&] { return ImportCertificate(token, certificate, std::cout); };
   });
 
+  AttestArguments attest_arguments;
+  auto* const attest = keys->add_subcommand(
+      "attest", "Check the vendor's word that a key was made inside the token");
+  AddKeyOptions(*attest, token);
+  attest
+      ->add_option("--vendor-root", attest_arguments.vendor_roots,
+                   "the vendor's root certificates, PEM")
+      ->required();
+  attest->add_option("--attestation", attest_arguments.attestation,
+                     "attestation certificate, PEM; default: what the token "
+                     "stores");
+  attest->add_option("--intermediate", attest_arguments.intermediates,
+                     "the device's own certificate, PEM, unless the token "
+                     "stores it");
+  attest->add_option("--out", out, "file instead of standard output");
+  attest->callback([&] {
+    run = [&] {
+      attest_arguments.key = token;
+      return Print(out, [&](std::ostream& to) {
+        return AttestKey(attest_arguments, to);
+      });
+    };
+  });
+
+  auto* const ceremonies = app.add_subcommand(
+      "ceremony", "Make keys and certificates from one reviewed file");
+  ceremonies->require_subcommand(1);
+  bool dry_run = false;
+  auto* const ceremony = ceremonies->add_subcommand(
+      "run", "Do what the file says; what is done already is found");
+  ceremony->add_option("FILE", path, "the ceremony, YAML")->required();
+  ceremony->add_flag("-n,--dry-run", dry_run, "read the file aloud only");
+  ceremony->callback(
+      [&] { run = [&] { return RunCeremonyFile(path, dry_run); }; });
+
   CaInitArguments ca_init;
   CaIssueArguments ca_issue;
   AddCa(app, token, ca_init, ca_issue, out, run);
+  IdentityArguments identity;
+  AddIdentity(app, identity, run);
 
   try {
     app.parse(argc, argv);

@@ -170,6 +170,13 @@ void RequestHandler::Sign(Call call) {
   }
 }
 
+std::string RequestHandler::CurrentVersion(const std::string& identity,
+                                           const Peer& peer) const {
+  const absl::StatusOr<IdentityVersion*> version =
+      identities_.FindForSigning(identity, "", peer);
+  return version.ok() ? (*version)->id() : "";
+}
+
 absl::StatusOr<IdentityVersion*> RequestHandler::Admit(const Call& call,
                                                        size_t size) {
   RETURN_IF_ERROR(gate_.Check(*call.peer));

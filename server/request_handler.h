@@ -44,6 +44,11 @@ class RequestHandler {
   // Returns at once; the work is done on the threads of the identity's token.
   void Sign(Call call);
 
+  // The version that signs for the identity now: a stream names it for all of
+  // its items, so that an app is signed by one. Empty when there is none.
+  std::string CurrentVersion(const std::string& identity,
+                             const Peer& peer) const;
+
   // Counts `size` bytes that a caller still sends towards what the server holds
   // at once, until Release().
   // Errors: RESOURCE_EXHAUSTED REASON_OVERLOADED; INVALID_ARGUMENT

@@ -11,6 +11,9 @@
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/resource_quota.h"
+#include "server/identity_admin.h"
+#include "server/identity_service.h"
+#include "server/identity_state.h"
 #include "server/listener.h"
 #include "server/log.h"
 #include "server/request_handler.h"
@@ -98,6 +101,19 @@ void SetLimits(grpc::ServerBuilder& builder, const LimitsConfig& limits) {
       kMinPingIntervalMs);
 }
 
+// What administrators did is in the state folder, if there is one.
+absl::StatusOr<IdentityStoreOptions> StoreOptions(const ServerConfig& config,
+                                                  const Clock& clock,
+                                                  bool lock) {
+  IdentityStoreOptions options;
+  options.clock = &clock;
+  if (!config.state.folder.empty()) {
+    ASSIGN_OR_RETURN(options.state,
+                     OpenIdentityState(config.state.folder, lock));
+  }
+  return options;
+}
+
 }  // namespace
 
 // In the order of making; destroyed in the reverse order, with care in
@@ -107,6 +123,7 @@ struct Server::Parts {
   PeerReader peers;
   std::unique_ptr<PeerGate> gate;
   std::unique_ptr<IdentityStore> identities;
+  std::unique_ptr<IdentityAdmin> admin;
   std::unique_ptr<RequestHandler> handler;
   std::unique_ptr<SigningServiceImpl> signing;
   std::unique_ptr<IdentityServiceImpl> identity_service;
@@ -124,18 +141,24 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ServerCredentials> credentials,
                    MakeCredentials(config.tls));
   ASSIGN_OR_RETURN(parts->gate, PeerGate::Create(config.tls.deny_list, clock));
-  ASSIGN_OR_RETURN(parts->identities,
-                   IdentityStore::Create(config, make_token));
+  ASSIGN_OR_RETURN(IdentityStoreOptions options,
+                   StoreOptions(config, clock, /*lock=*/true));
+  ASSIGN_OR_RETURN(
+      parts->identities,
+      IdentityStore::Create(config, make_token, std::move(options)));
+  parts->admin = std::make_unique<IdentityAdmin>(*parts->identities, clock);
   ASSIGN_OR_RETURN(parts->listener, Listener::Bind(config.listen));
   parts->handler = std::make_unique<RequestHandler>(
       *parts->identities, *parts->gate, config.limits, clock);
   parts->signing = std::make_unique<SigningServiceImpl>(
       *parts->handler, parts->peers, config.limits);
   parts->identity_service = std::make_unique<IdentityServiceImpl>(
-      *parts->identities, *parts->gate, parts->peers);
+      *parts->identities, *parts->admin, *parts->gate, parts->peers,
+      config.admin, clock);
   parts->ops_service = std::make_unique<OpsServiceImpl>(
       *parts->identities, *parts->gate, parts->peers, config.admin);
   parts->identities->LoadKeys(kKeyLoadingTime);
+  parts->admin->StartSchedule();
 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
@@ -172,7 +195,9 @@ absl::Status Server::CheckConfig(const ServerConfig& config,
                                  const Clock& clock) {
   RETURN_IF_ERROR(MakeCredentials(config.tls).status());
   RETURN_IF_ERROR(PeerGate::Create(config.tls.deny_list, clock).status());
-  return IdentityStore::Create(config, make_token).status();
+  ASSIGN_OR_RETURN(IdentityStoreOptions options,
+                   StoreOptions(config, clock, /*lock=*/false));
+  return IdentityStore::Create(config, make_token, std::move(options)).status();
 }
 
 Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -181,6 +206,8 @@ Server::~Server() {
   Drain();
   // The tokens' threads end first: they use everything else.
   parts_->server.reset();
+  parts_->identity_service.reset();
+  parts_->admin.reset();
   parts_->identities.reset();
 }
 

@@ -33,27 +33,6 @@ absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
   return absl::FromChrono(context.deadline());
 }
 
-void Describe(const IdentityVersion& version, v1::Identity& identity) {
-  const Certificate& leaf = version.chain().front();
-  identity.set_name(version.name());
-  identity.set_version(version.id());
-  identity.set_state(version.state());
-  for (const Certificate& each : version.chain()) {
-    identity.add_certificate_chain(ToString(each.der()));
-  }
-  identity.set_common_name(leaf.CommonName());
-  identity.set_team_identifier(version.team());
-  identity.set_leaf_sha1(ToString(version.leaf_sha1()));
-  identity.mutable_not_before()->set_seconds(
-      absl::ToUnixSeconds(leaf.not_before()));
-  identity.mutable_not_after()->set_seconds(
-      absl::ToUnixSeconds(leaf.not_after()));
-  identity.set_key_algorithm(leaf.KeyAlgorithm());
-  if (const absl::Status fault = version.fault(); !fault.ok()) {
-    identity.set_unavailable_because(TextForCaller(Message(fault)));
-  }
-}
-
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const Peer>> PeerReader::Read(
@@ -175,47 +154,6 @@ void SigningServiceImpl::CallOpened() {
 void SigningServiceImpl::CallDone() {
   const std::lock_guard lock(mutex_);
   if (--open_call_count_ == 0) all_done_.notify_all();
-}
-
-absl::StatusOr<std::shared_ptr<const Peer>> IdentityServiceImpl::CheckedPeer(
-    grpc::CallbackServerContext& context) {
-  ASSIGN_OR_RETURN(std::shared_ptr<const Peer> peer,
-                   peers_.Read(*context.auth_context()));
-  RETURN_IF_ERROR(gate_.Check(*peer));
-  return peer;
-}
-
-grpc::ServerUnaryReactor* IdentityServiceImpl::ListIdentities(
-    grpc::CallbackServerContext* context,
-    const v1::ListIdentitiesRequest* /*request*/,
-    v1::ListIdentitiesResponse* response) {
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  const absl::StatusOr<std::shared_ptr<const Peer>> peer =
-      CheckedPeer(*context);
-  if (peer.ok()) {
-    for (const IdentityVersion* each : identities_.ListForDisplay(**peer)) {
-      Describe(*each, *response->add_identities());
-    }
-  }
-  reactor->Finish(StatusToGrpc(peer.status(), ""));
-  return reactor;
-}
-
-grpc::ServerUnaryReactor* IdentityServiceImpl::GetIdentity(
-    grpc::CallbackServerContext* context, const v1::GetIdentityRequest* request,
-    v1::Identity* response) {
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  const absl::StatusOr<std::shared_ptr<const Peer>> peer =
-      CheckedPeer(*context);
-  absl::Status status = peer.status();
-  if (peer.ok()) {
-    const absl::StatusOr<IdentityVersion*> version =
-        identities_.FindForDisplay(request->name(), **peer);
-    if (version.ok()) Describe(**version, *response);
-    status = version.status();
-  }
-  reactor->Finish(StatusToGrpc(status, "", peer.ok() ? (*peer)->Name() : ""));
-  return reactor;
 }
 
 absl::Status CheckAdmin(const AdminConfig& admin, const Peer& peer) {

@@ -13,7 +13,6 @@
 #include <unordered_map>
 
 #include "absl/time/time.h"
-#include "codeseal/v1/identity.grpc.pb.h"
 #include "codeseal/v1/ops.grpc.pb.h"
 #include "codeseal/v1/signing.grpc.pb.h"
 #include "server/config.h"
@@ -70,30 +69,6 @@ class SigningServiceImpl : public v1::SigningService::CallbackService {
   size_t open_call_count_ = 0;  // streams and others
   bool ending_ = false;
   std::condition_variable all_done_;
-};
-
-// Borrows its parts. Thread-safe.
-class IdentityServiceImpl : public v1::IdentityService::CallbackService {
- public:
-  IdentityServiceImpl(const IdentityStore& identities, PeerGate& gate,
-                      PeerReader& peers)
-      : identities_(identities), gate_(gate), peers_(peers) {}
-
-  grpc::ServerUnaryReactor* ListIdentities(
-      grpc::CallbackServerContext* context,
-      const v1::ListIdentitiesRequest* request,
-      v1::ListIdentitiesResponse* response) override;
-  grpc::ServerUnaryReactor* GetIdentity(grpc::CallbackServerContext* context,
-                                        const v1::GetIdentityRequest* request,
-                                        v1::Identity* response) override;
-
- private:
-  absl::StatusOr<std::shared_ptr<const Peer>> CheckedPeer(
-      grpc::CallbackServerContext& context);
-
-  const IdentityStore& identities_;
-  PeerGate& gate_;
-  PeerReader& peers_;
 };
 
 // Borrows its parts. Thread-safe.

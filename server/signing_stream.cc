@@ -89,6 +89,10 @@ absl::Status SigningStream::TakeMessage(v1::SignStreamRequest& message) {
   switch (message.message_case()) {
     case Message::kOpen:
       open_ = std::move(*message.mutable_open());
+      if (!open_.identity().empty() && open_.identity_version().empty()) {
+        open_.set_identity_version(
+            handler_.CurrentVersion(open_.identity(), **peer_));
+      }
       opened_ = true;
       return absl::OkStatus();
     case Message::kItem: {

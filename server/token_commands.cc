@@ -96,6 +96,15 @@ std::string ToPem(const char* type, ByteView der) {
   return pem + "-----END " + type + "-----\n";
 }
 
+absl::StatusOr<std::vector<Certificate>> ReadCertificates(
+    const std::string& path) {
+  ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
+  absl::StatusOr<std::vector<Certificate>> certificates =
+      Certificate::ParsePem(AsText(file.bytes()));
+  if (!certificates.ok()) return WithSubject(certificates.status(), path);
+  return certificates;
+}
+
 struct ProbeResult {
   std::string name;
   absl::Status status;
@@ -197,23 +206,28 @@ absl::Status ClearPinHold(const TokenArguments& arguments, std::ostream& out) {
   return absl::OkStatus();
 }
 
-absl::Status GenerateKey(const TokenArguments& arguments,
-                         const std::string& algorithm, std::ostream& out) {
-  const std::pair<const char*, KeyAlgorithm> algorithms[] = {
+std::optional<KeyAlgorithm> ParseKeyAlgorithm(std::string_view word) {
+  constexpr std::pair<std::string_view, KeyAlgorithm> kAlgorithms[] = {
       {"rsa2048", KeyAlgorithm::kRsa2048}, {"rsa3072", KeyAlgorithm::kRsa3072},
       {"rsa4096", KeyAlgorithm::kRsa4096}, {"p256", KeyAlgorithm::kP256},
       {"p384", KeyAlgorithm::kP384},
   };
-  const auto* const found =
-      std::find_if(std::begin(algorithms), std::end(algorithms),
-                   [&](const auto& each) { return algorithm == each.first; });
-  if (found == std::end(algorithms)) {
+  for (const auto& [name, algorithm] : kAlgorithms) {
+    if (name == word) return algorithm;
+  }
+  return std::nullopt;
+}
+
+absl::Status GenerateKey(const TokenArguments& arguments,
+                         const std::string& algorithm, std::ostream& out) {
+  const std::optional<KeyAlgorithm> parsed = ParseKeyAlgorithm(algorithm);
+  if (!parsed.has_value()) {
     return UsageError("--algorithm is rsa2048, rsa3072, rsa4096, p256 or p384");
   }
   ASSIGN_OR_RETURN(const OpenedToken opened, OpenKey(arguments));
   ASSIGN_OR_RETURN(
       const Bytes public_key,
-      opened.token->GenerateKey(opened.key, found->second, TokenDeadline()));
+      opened.token->GenerateKey(opened.key, *parsed, TokenDeadline()));
   out << ToPem("PUBLIC KEY", public_key);
   return absl::OkStatus();
 }
@@ -256,16 +270,56 @@ absl::Status SelfSign(const TokenArguments& arguments,
 absl::Status ImportCertificate(const TokenArguments& arguments,
                                const std::string& certificate_path,
                                std::ostream& out) {
-  ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(certificate_path));
-  const absl::StatusOr<std::vector<Certificate>> certificates =
-      Certificate::ParsePem(AsText(file.bytes()));
-  if (!certificates.ok()) {
-    return WithSubject(certificates.status(), certificate_path);
-  }
+  ASSIGN_OR_RETURN(const std::vector<Certificate> certificates,
+                   ReadCertificates(certificate_path));
   ASSIGN_OR_RETURN(const OpenedToken opened, OpenKey(arguments));
   RETURN_IF_ERROR(opened.token->ImportCertificate(
-      opened.key, certificates->front().der(), TokenDeadline()));
-  out << "imported '" << certificates->front().CommonName() << "'\n";
+      opened.key, certificates.front().der(), TokenDeadline()));
+  out << "imported '" << certificates.front().CommonName() << "'\n";
+  return absl::OkStatus();
+}
+
+absl::StatusOr<KeyAttestation> AttestKey(Token& token, ByteView public_key,
+                                         const std::string& attestation,
+                                         const std::string& intermediates,
+                                         const std::string& vendor_roots) {
+  ASSIGN_OR_RETURN(const std::vector<Certificate> roots,
+                   ReadCertificates(vendor_roots));
+  std::vector<Certificate> between;
+  if (!intermediates.empty()) {
+    ASSIGN_OR_RETURN(between, ReadCertificates(intermediates));
+  }
+  if (attestation.empty()) {
+    ASSIGN_OR_RETURN(const TokenListing listing, token.List(TokenDeadline()));
+    return FindAttestation(listing, public_key, between, roots);
+  }
+  ASSIGN_OR_RETURN(const std::vector<Certificate> given,
+                   ReadCertificates(attestation));
+  between.insert(between.end(), given.begin() + 1, given.end());
+  return CheckAttestation(public_key, given.front(), between, roots);
+}
+
+absl::Status AttestKey(const AttestArguments& arguments, std::ostream& out) {
+  ASSIGN_OR_RETURN(const OpenedToken opened, OpenKey(arguments.key));
+  ASSIGN_OR_RETURN(
+      const std::shared_ptr<KeyBackend> key,
+      opened.token->LoadKey(opened.key, KeyPolicy::kImportedAllowed, {},
+                            TokenDeadline()));
+  ASSIGN_OR_RETURN(
+      const KeyAttestation attestation,
+      AttestKey(*opened.token, key->public_key(), arguments.attestation,
+                arguments.intermediates, arguments.vendor_roots));
+  out << "attested by  " << attestation.chain.back().CommonName() << "\n";
+  const std::pair<const char*, const std::string&> facts[] = {
+      {"device       serial ", attestation.serial},
+      {"firmware     ", attestation.firmware},
+      {"PIN          ", attestation.pin_policy},
+      {"touch        ", attestation.touch_policy},
+  };
+  for (const auto& [name, value] : facts) {
+    if (!value.empty()) out << name << value << "\n";
+  }
+  for (const Certificate& each : attestation.chain) out << each.Pem();
   return absl::OkStatus();
 }
 

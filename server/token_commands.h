@@ -5,10 +5,15 @@
 #define CODESEAL_SERVER_TOKEN_COMMANDS_H_
 
 #include <cstdint>
+#include <optional>
 #include <ostream>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "hsm/attestation.h"
+#include "hsm/token.h"
 #include "server/opened_token.h"
 
 namespace codeseal {
@@ -47,6 +52,28 @@ absl::Status SelfSign(const TokenArguments& arguments,
 absl::Status ImportCertificate(const TokenArguments& arguments,
                                const std::string& certificate_path,
                                std::ostream& out);
+
+// "p256" and its like; nullopt for an unknown word.
+std::optional<KeyAlgorithm> ParseKeyAlgorithm(std::string_view word);
+
+// The vendor's word about a key, all paths PEM files: `attestation` may be
+// empty, then the token must store it; so may `intermediates`.
+// Errors: those of hsm/attestation.h and of files.
+absl::StatusOr<KeyAttestation> AttestKey(Token& token, ByteView public_key,
+                                         const std::string& attestation,
+                                         const std::string& intermediates,
+                                         const std::string& vendor_roots);
+
+struct AttestArguments {
+  TokenArguments key;
+  std::string attestation;
+  std::string intermediates;
+  std::string vendor_roots;
+};
+
+// Checks the attestation and prints its chain, PEM, after lines that say what
+// it says.
+absl::Status AttestKey(const AttestArguments& arguments, std::ostream& out);
 
 }  // namespace codeseal
 

@@ -6,13 +6,19 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <exception>
 #include <filesystem>
+#include <fstream>
 #include <numeric>
 #include <optional>
 #include <system_error>
 
+#include "codesign/base/error.h"
+
 namespace codeseal {
 namespace {
+
+constexpr size_t kMaxFileSize = size_t{1} << 20;
 
 std::string Quoted(std::string_view text) {
   return "'" + std::string(text) + "'";
@@ -231,17 +237,33 @@ bool YamlSection::ReadSize(std::string_view name, size_t min, size_t max,
   return true;
 }
 
-bool YamlSection::ReadDuration(std::string_view name, absl::Duration& value) {
+bool YamlSection::ReadDuration(std::string_view name, absl::Duration& value,
+                               absl::Duration max) {
   std::string text;
   if (!TakeScalar(name, kOptional, text)) return false;
-  const std::optional<uint64_t> milliseconds = ParseNumberWithUnit(
-      text, {{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}});
-  constexpr uint64_t kDay = 24 * 3'600'000;
-  if (!milliseconds.has_value() || *milliseconds == 0 || *milliseconds > kDay) {
+  const std::optional<uint64_t> milliseconds =
+      ParseNumberWithUnit(text, {{"ms", 1},
+                                 {"s", 1000},
+                                 {"m", 60'000},
+                                 {"h", 3'600'000},
+                                 {"d", 24 * 3'600'000}});
+  if (!milliseconds.has_value() || *milliseconds == 0 ||
+      *milliseconds > static_cast<uint64_t>(absl::ToInt64Milliseconds(max))) {
     Report(name, Quoted(text) + " is not a time such as 500ms, 5s or 2m");
     return false;
   }
   value = absl::Milliseconds(static_cast<int64_t>(*milliseconds));
+  return true;
+}
+
+bool YamlSection::ReadTime(std::string_view name, absl::Time& value) {
+  std::string text;
+  if (!TakeScalar(name, kOptional, text)) return false;
+  std::string error;
+  if (!absl::ParseTime(absl::RFC3339_full, text, &value, &error)) {
+    Report(name, Quoted(text) + " is not a time such as 2026-11-01T06:00:00Z");
+    return false;
+  }
   return true;
 }
 
@@ -309,6 +331,50 @@ void YamlSection::Finish() {
                         ? "unknown key; known keys: " + Listed(asked_)
                         : "unknown key; did you mean " + nearest + "?");
   }
+}
+
+void ReadYaml(YamlContext& context, std::string_view text,
+              const std::function<void(YamlSection&)>& read) {
+  if (text.size() > kMaxFileSize) {
+    context.problems.push_back({0, "", "the file is larger than 1 MiB"});
+    return;
+  }
+  try {
+    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
+    if (documents.size() != 1 || !documents[0].IsMap()) {
+      context.problems.push_back({1, "", "want one document with a mapping"});
+      return;
+    }
+    YamlSection section(context, documents[0], "");
+    read(section);
+  } catch (const YAML::Exception& error) {
+    context.problems.push_back({error.mark.line + 1, "", error.msg});
+  } catch (const std::exception& error) {
+    context.problems.push_back({0, "", error.what()});
+  }
+  std::stable_sort(context.problems.begin(), context.problems.end(),
+                   [](const ConfigProblem& a, const ConfigProblem& b) {
+                     return a.line < b.line;
+                   });
+}
+
+// Not mapped: an administrator may edit the file while it is read.
+absl::StatusOr<std::string> ReadYamlText(const std::string& path) {
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  std::string text(kMaxFileSize + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (!file.is_open() || file.bad()) {
+    return FileError(errno != 0 ? errno : EIO, v1::STAGE_USAGE, "read", path);
+  }
+  text.resize(static_cast<size_t>(file.gcount()));
+  return text;
+}
+
+std::string FolderOf(const std::string& path) {
+  const std::filesystem::path folder =
+      std::filesystem::path(path).parent_path();
+  return folder.empty() ? "." : folder.string();
 }
 
 }  // namespace codeseal

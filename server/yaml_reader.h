@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/config.h"
 #include "yaml-cpp/yaml.h"
@@ -49,8 +50,11 @@ class YamlSection {
                  uint32_t& value);
   // 4MiB, 64KiB or a number of bytes.
   bool ReadSize(std::string_view name, size_t min, size_t max, size_t& value);
-  // 500ms, 5s, 2m, 24h; more than zero.
-  bool ReadDuration(std::string_view name, absl::Duration& value);
+  // 500ms, 5s, 2m, 24h, 1d; more than zero.
+  bool ReadDuration(std::string_view name, absl::Duration& value,
+                    absl::Duration max = absl::Hours(24));
+  // 2026-11-01T06:00:00Z.
+  bool ReadTime(std::string_view name, absl::Time& value);
   // One of the given words.
   template <typename T>
   bool ReadWord(std::string_view name,
@@ -88,6 +92,19 @@ class YamlSection {
   std::string key_;
   std::vector<std::string> asked_;
 };
+
+// Runs `read`, which must call Finish(), on the top mapping of the one document
+// in the text. Problems are in the order of their lines. yaml-cpp throws;
+// nothing leaves here.
+void ReadYaml(YamlContext& context, std::string_view text,
+              const std::function<void(YamlSection&)>& read);
+
+// A file's text, as far as ReadYaml() would take it.
+// Errors: NOT_FOUND REASON_FILE_NOT_FOUND and its like.
+absl::StatusOr<std::string> ReadYamlText(const std::string& path);
+
+// Where the relative paths in the file count from.
+std::string FolderOf(const std::string& path);
 
 // The word of `words` that was probably meant; empty when none is near.
 std::string NearestWord(std::string_view word,

@@ -39,6 +39,8 @@ class TestClient {
   absl::StatusOr<v1::Identity> GetIdentity(const std::string& name);
   absl::StatusOr<std::vector<v1::Identity>> ListIdentities();
   absl::Status ClearPinHold(const std::string& token);
+  // For services that have no function here.
+  const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
   // The answer of grpc.health.v1, "SERVING" or other.
   std::string Health(const std::string& service);
 
