@@ -24,18 +24,29 @@ absl::StatusOr<SigningIdentity> FindIdentity(Signer& signer,
   // Whoever may not list keeps the first answer.
   absl::StatusOr<std::vector<SigningIdentity>> listed = signer.ListIdentities();
   if (!listed.ok()) return named;
-  std::vector<SigningIdentity> fitting;
-  std::string names;
+  // The whole name counts for more than a part of it.
+  std::vector<SigningIdentity> exact;
+  std::vector<SigningIdentity> partial;
   for (SigningIdentity& identity : *listed) {
     if (identity.chain.empty()) continue;
     const std::string common_name = identity.chain.front().CommonName();
-    if (common_name == name) return std::move(identity);
     if (common_name.find(name) == std::string::npos) continue;
-    names += (names.empty() ? "\"" : " and \"") + common_name + "\"";
-    fitting.push_back(std::move(identity));
+    // A server may have one certificate under several names.
+    const bool known =
+        !exact.empty() && exact.front().chain.front() == identity.chain.front();
+    if (common_name == name && known) continue;
+    (common_name == name ? exact : partial).push_back(std::move(identity));
   }
+  std::vector<SigningIdentity>& fitting = exact.empty() ? partial : exact;
   if (fitting.size() == 1) return std::move(fitting.front());
   if (fitting.empty()) return named;
+  std::string names;
+  for (const SigningIdentity& each : fitting) {
+    const Certificate& leaf = each.chain.front();
+    names += (names.empty() ? "\"" : " and \"") + leaf.CommonName() + "\"";
+    // Then only the digest tells them apart.
+    if (!exact.empty()) names += " " + HexEncode(leaf.Sha1());
+  }
   return WithSubject(MakeError(absl::StatusCode::kFailedPrecondition,
                                v1::STAGE_PLAN, v1::REASON_IDENTITY_NOT_FOUND,
                                "ambiguous (matches " + names + ")"),
