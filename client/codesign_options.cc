@@ -31,6 +31,7 @@ enum LongOption : int {
   kAllArchitectures = 256,
   kBundleVersion,
   kCheckExpiration,
+  kCheckRevocation,
   kContinue,
   kDeep,
   kDer,
@@ -69,7 +70,7 @@ constexpr option kLongOptions[] = {
     {"bundle-version", required_argument, nullptr, kBundleVersion},
     {"check-expiration", no_argument, nullptr, kCheckExpiration},
     {"check-notarization", no_argument, nullptr, kRefused},
-    {"check-revocation", no_argument, nullptr, kRefused},
+    {"check-revocation", no_argument, nullptr, kCheckRevocation},
     {"continue", no_argument, nullptr, kContinue},
     {"deep", no_argument, nullptr, kDeep},
     {"deep-verify", no_argument, nullptr, kDeep},
@@ -131,9 +132,6 @@ constexpr std::array kRefusals = {
     Refusal{"check-notarization",
             "notarization is a Mac's to look up; run "
             "`spctl -a -vv` or `stapler validate` there"},
-    Refusal{"check-revocation",
-            "revocation is not looked up; check the "
-            "certificate with `openssl ocsp`"},
     Refusal{"detached-database",
             "the database is a Mac's own; use --detached "
             "FILE"},
@@ -278,6 +276,9 @@ std::optional<PrintedText> Read(std::vector<char*>& argv, Options& options,
         break;
       case kCheckExpiration:
         options.verify.check_expiration = true;
+        break;
+      case kCheckRevocation:
+        options.verify.check_revocation = true;
         break;
       case kContinue:  // every path is tried anyway
       case kIgnored:

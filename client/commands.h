@@ -71,7 +71,12 @@ struct VerifyCommand {
   std::string anchors_path = {};  // PEM
   std::string requirement = {};   // "=TEXT" or a path
   bool check_expiration = false;
-  std::string at = {};  // RFC 3339
+  bool check_revocation = false;
+  // Revocation lists and OCSP responses; naming one asks for the check.
+  std::vector<std::string> list_paths = {};
+  std::vector<std::string> ocsp_paths = {};
+  bool offline = false;  // nobody is asked over the network
+  std::string at = {};   // RFC 3339
   bool deep = false;
   bool no_strict = false;
   std::vector<std::string> strict =

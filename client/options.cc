@@ -203,6 +203,17 @@ void AddVerify(CLI::App& root, Parsed& parsed) {
       ->type_name("FILE");
   app.add_flag("--check-expiration", verify.check_expiration,
                "certificates must be valid now");
+  app.add_flag("--check-revocation", verify.check_revocation,
+               "ask whether certificates were revoked: the files below, the "
+               "signature itself, then, for trusted chains, the network");
+  app.add_option("--crl", verify.list_paths,
+                 "a revocation list (DER or PEM); asks for the check")
+      ->type_name("FILE");
+  app.add_option("--ocsp", verify.ocsp_paths,
+                 "an OCSP response (DER); asks for the check")
+      ->type_name("FILE");
+  app.add_flag("--offline", verify.offline,
+               "never ask about revocation over the network");
   app.add_option("--at", verify.at,
                  "judge certificates as of this time (RFC 3339)")
       ->type_name("TIME");

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -8,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/commands.h"
 #include "client/fix_hints.h"
+#include "client/http_fetch.h"
 #include "client/package_file.h"
 #include "client/sign_options.h"
 #include "client/small_file.h"
@@ -37,9 +39,30 @@ absl::Status ApplyStrictWord(const std::string& word, VerifyOptions& options) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::shared_ptr<RevocationChecker>> MakeRevocationChecker(
+    const VerifyCommand& command) {
+  if (!command.check_revocation && command.list_paths.empty() &&
+      command.ocsp_paths.empty()) {
+    return nullptr;
+  }
+  auto checker = std::make_shared<RevocationChecker>(
+      command.offline || !command.check_revocation ? RevocationChecker::Fetch()
+                                                   : FetchOverHttp);
+  for (const std::string& path : command.list_paths) {
+    ASSIGN_OR_RETURN(const Bytes bytes, ReadSmallFile(path));
+    RETURN_IF_ERROR(WithSubject(checker->AddLists(bytes), path));
+  }
+  for (const std::string& path : command.ocsp_paths) {
+    ASSIGN_OR_RETURN(const Bytes bytes, ReadSmallFile(path));
+    RETURN_IF_ERROR(WithSubject(checker->AddOcspResponse(bytes), path));
+  }
+  return checker;
+}
+
 absl::StatusOr<VerifyOptions> ReadOptions(const VerifyCommand& command) {
   VerifyOptions options;
   options.check_expiration = command.check_expiration;
+  ASSIGN_OR_RETURN(options.revocation, MakeRevocationChecker(command));
   if (!command.anchors_path.empty()) {
     ASSIGN_OR_RETURN(const Bytes pem, ReadSmallFile(command.anchors_path));
     absl::StatusOr<std::vector<Certificate>> anchors =
@@ -327,12 +350,47 @@ void TellNested(const VerificationReport& report, Reporter& reporter) {
   }
 }
 
+// Every check by name, for those who ask; what nobody looked at, for everyone.
+void ListChecks(const std::string& subject, const std::vector<Check>& checks,
+                Reporter& reporter) {
+  for (const Check& check : checks) {
+    const bool is_missing = check.outcome == CheckOutcome::kNotChecked;
+    const std::string line =
+        absl::StrCat(std::string(OutcomeName(check.outcome)), " ", check.name,
+                     check.note.empty() ? "" : ": ", check.note);
+    reporter.Say(is_missing ? 1 : 2,
+                 "  " + (subject.empty() ? "" : subject + ": ") + line);
+  }
+}
+
+void ListChecks(const VerificationReport& report, Reporter& reporter) {
+  std::string missing;
+  const auto look = [&missing](const std::vector<Check>& checks) {
+    for (const Check& check : checks) {
+      if (check.outcome == CheckOutcome::kNotChecked &&
+          (check.name == kCheckRevocation ||
+           check.name == kCheckNotarization) &&
+          missing.find(check.name) == std::string::npos) {
+        absl::StrAppend(&missing, missing.empty() ? "" : ", ", check.name);
+      }
+    }
+  };
+  for (const SliceReport& slice : report.slices) look(slice.checks);
+  look(report.checks);
+  if (!missing.empty()) reporter.Say(0, "  not checked: " + missing);
+  for (const SliceReport& slice : report.slices) {
+    ListChecks(slice.architecture, slice.checks, reporter);
+  }
+  ListChecks("", report.checks, reporter);
+}
+
 PackageVerifyOptions PackageOptions(const VerifyOptions& options) {
   PackageVerifyOptions package_options;
   package_options.anchors = options.anchors;
   package_options.require_trusted_anchor = options.require_trusted_anchor;
   package_options.at = options.at;
   package_options.check_expiration = options.check_expiration;
+  package_options.revocation = options.revocation;
   return package_options;
 }
 
@@ -350,6 +408,7 @@ void VerifyPath(const std::string& path, const VerifyCommand& command,
   TellNested(report, reporter);
   const absl::Status verdict =
       Pronounce(path, report, options.requirement.has_value(), reporter);
+  if (!reporter.is_apple()) ListChecks(report, reporter);
   nlohmann::json result = DescribeReport(report);
   result["satisfies_designated_requirement"] =
       report.DesignatedRequirement().ok();

@@ -136,8 +136,32 @@ class Judge {
       any_answer |= answer.state != RevocationState::kNoSource;
       note += (note.empty() ? "" : "; ") + what;
     }
+    if (const absl::Status status = CheckAuthority(); !status.ok()) {
+      return Add(kSignerRevocation, status);
+    }
     verdict_.checks.push_back(
         {kSignerRevocation, any_answer, absl::OkStatus(), note});
+  }
+
+  // TR-5: what a timestamp authority stamped after it was revoked has no time.
+  // Nobody need know of authorities, though: many name no source.
+  absl::Status CheckAuthority() const {
+    if (!facts_.timestamp.has_value()) return absl::OkStatus();
+    const std::vector<Certificate>& chain = facts_.timestamp->chain;
+    for (size_t i = 0; i + 1 < chain.size(); ++i) {
+      const RevocationAnswer answer = policy_.revocation->Check(
+          chain[i], chain[i + 1], policy_.at.value_or(policy_.now),
+          facts_.revocation_values,
+          /*may_fetch=*/verdict_.trusted && TimeIsAttested());
+      if (answer.state == RevocationState::kRevoked &&
+          answer.revoked_at <= facts_.timestamp->time) {
+        return WithRule(Fault(v1::REASON_CERTIFICATE_REVOKED,
+                              "the timestamp authority " +
+                                  chain[i].CommonName() + ": " + answer.text),
+                        "TR-5");
+      }
+    }
+    return absl::OkStatus();
   }
 
   const SignerFacts& facts_;

@@ -85,6 +85,7 @@ FOREIGN_INCLUDES = [
     (r"(expat|zlib)\.h", ("codesign/image", "tests")),
     (r"CLI/", ("server", "client", "tests")),
     (r"yaml-cpp/", ("server", "client", "tests")),
+    (r"curl/", ("client",)),
     (r"(gtest|gmock)/", ("tests",)),
 ]
 

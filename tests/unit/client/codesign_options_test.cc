@@ -191,7 +191,6 @@ TEST(CodesignOptionsTest, WhatCannotExistHereSaysSo) {
       {{"-h", "1"}, "use -d"},
       {{"-v", "1234"}, "give the path"},
       {{"-v", "+1234"}, "give the path"},
-      {{"-v", "--check-revocation", "a"}, "openssl ocsp"},
       {{"-v", "--check-notarization", "a"}, "stapler"},
       {{"-s-", "--resource-rules", "r", "a"}, "obsolete"},
       {{"-s-", "--detached-database", "a"}, "--detached FILE"},

@@ -7,6 +7,7 @@
 #include "client/commands.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/forged_cms.h"
 #include "tests/support/signed_bundle.h"
 
 namespace codeseal::client {
@@ -172,6 +173,51 @@ TEST_F(VerifyCommandTest, ShowTellsEverythingAsJson) {
   EXPECT_EQ(slice["special_slot_digests"]["-2"],
             "987920904eab650e75788c054aa0b0524e6a80bfc71aa32df8d237a61743f986");
   EXPECT_EQ(slice["code_slot_digests"].size(), slice["code_slots"]);
+}
+
+// --- Revocation -------------------------------------------------------------
+
+class VerifyRevocationTest : public VerifyCommandTest {
+ protected:
+  VerifyRevocationTest() : chain_(testing::MakeCodeSigningChain()) {
+    const Bytes file = testing::BuildSignedFile(
+        {.identifier = "com.example.tool", .chain = &chain_});
+    tree_.File("tool", AsText(file));
+  }
+
+  // Of both issuers; `revoked` is on the intermediate's.
+  std::vector<std::string> Lists(const std::vector<Certificate>& revoked) {
+    testing::RevocationListSpec spec;
+    tree_.File("root.crl", AsText(MakeRevocationList(chain_.root, spec)));
+    spec.revoked = revoked;
+    tree_.File("intermediate.crl",
+               AsText(MakeRevocationList(chain_.intermediate, spec)));
+    return {tree_.Path("root.crl"), tree_.Path("intermediate.crl")};
+  }
+
+  const testing::TestChain chain_;
+};
+
+TEST_F(VerifyRevocationTest, ListsAreAsked) {
+  VerifyCommand command = {.paths = {tree_.Path("tool")}};
+  EXPECT_THAT(Verify(command).out, HasSubstr("not checked: revocation"));
+  command.list_paths = Lists({});
+  const Outcome good = Verify(command, {.verbosity = 2});
+  EXPECT_EQ(good.exit_code, ExitCode::kDone) << good.err;
+  EXPECT_THAT(good.out, HasSubstr("passed revocation: codeseal test signer"));
+  EXPECT_THAT(good.out, HasSubstr("not checked: notarization"));
+  command.list_paths = Lists({chain_.leaf.certificate()});
+  const Outcome revoked = Verify(command);
+  EXPECT_EQ(revoked.exit_code, ExitCode::kNo);
+  EXPECT_THAT(revoked.err, AllOf(HasSubstr("CSSMERR_TP_CERT_REVOKED"),
+                                 HasSubstr("another certificate")));
+}
+
+TEST_F(VerifyRevocationTest, FilesThatAreNoListsAreNamed) {
+  const Outcome outcome = Verify(
+      {.ocsp_paths = {tree_.Path("tool")}, .paths = {tree_.Path("tool")}});
+  EXPECT_NE(outcome.exit_code, ExitCode::kDone);
+  EXPECT_THAT(outcome.err, HasSubstr("OCSP"));
 }
 
 }  // namespace
