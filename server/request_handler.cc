@@ -32,24 +32,6 @@ absl::Status CheckValidNow(const Certificate& leaf, absl::Time now,
       identity);
 }
 
-// No signature leaves that was not verified with the certificate's key.
-absl::Status VerifyOwn(ByteView cms, const CmsContent& content,
-                       std::span<const Certificate> chain) {
-  const absl::StatusOr<CmsSignature> verified =
-      VerifyAppleCms(cms, content, chain);
-  std::string why;
-  if (!verified.ok()) {
-    why = std::string(Message(verified.status()));
-  } else if (!(verified->signer == chain.front())) {
-    why = "it names another signer";
-  } else {
-    return absl::OkStatus();
-  }
-  return MakeError(absl::StatusCode::kInternal, v1::STAGE_CMS,
-                   v1::REASON_SELF_VERIFY_FAILED,
-                   "the new signature does not verify: " + why);
-}
-
 // What `sign` makes with the identity's key.
 absl::StatusOr<Bytes> UseKey(
     IdentityVersion& version, absl::Time deadline,
@@ -72,7 +54,8 @@ absl::StatusOr<Bytes> SignAndVerify(IdentityVersion& version,
                    UseKey(version, deadline, [&](const CmsSigner& signer) {
                      return BuildAppleCms(signer, content, signing_time);
                    }));
-  if (absl::Status status = VerifyOwn(cms, content, version.chain());
+  if (absl::Status status =
+          OwnSignatureCheck::CheckSigned(cms, content, version.chain());
       !status.ok()) {
     version.Distrust(status);
     return status;
@@ -93,7 +76,7 @@ absl::StatusOr<Bytes> SignChecksum(IdentityVersion& version,
                                                   package.checksum, signature);
   if (verified.ok()) return signature;
   absl::Status status = MakeError(
-      absl::StatusCode::kInternal, v1::STAGE_CMS, v1::REASON_SELF_VERIFY_FAILED,
+      absl::StatusCode::kDataLoss, v1::STAGE_CMS, v1::REASON_SELF_VERIFY_FAILED,
       "the new signature does not verify: " + std::string(Message(verified)));
   version.Distrust(status);
   return status;
@@ -221,6 +204,9 @@ absl::StatusOr<v1::SignResponse> RequestHandler::Handle(
       {version.name(), version.identity().rules, version.team(), now}));
   RETURN_IF_ERROR(CheckPurpose(checked, version));
   RETURN_IF_ERROR(CheckValidNow(version.chain().front(), now, version.name()));
+  RETURN_IF_ERROR(
+      WithSubject(own_signature_.CheckSigner(checked, version.chain(), now),
+                  version.name()));
   if (checked.package.has_value()) {
     RETURN_IF_ERROR(CheckPackageSigner(*checked.package, version.chain()));
   }

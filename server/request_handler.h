@@ -21,6 +21,7 @@
 #include "codesign/base/clock.h"
 #include "server/config.h"
 #include "server/identity_store.h"
+#include "server/own_signature.h"
 #include "server/peer.h"
 
 namespace codeseal {
@@ -72,6 +73,7 @@ class RequestHandler {
   PeerGate& gate_;
   const LimitsConfig limits_;
   const Clock& clock_;
+  mutable OwnSignatureCheck own_signature_;
   std::mutex mutex_;
   std::condition_variable idle_;
   size_t in_flight_count_ = 0;

@@ -29,6 +29,9 @@ using Result = absl::StatusOr<v1::SignResponse>;
 
 class RequestHandlerTest : public testing::ServerFixture {
  protected:
+  explicit RequestHandlerTest(testing::CertificateSpec leaf = {})
+      : ServerFixture("p256", std::move(leaf)) {}
+
   void Start() {
     auto store = MakeStore();
     ASSERT_THAT(store, IsOk());
@@ -121,7 +124,45 @@ TEST_F(RequestHandlerTest, AWrongSignatureNeverLeaves) {
   });
   const Result result = Sign(BuildSignRequest({}));
   EXPECT_THAT(result, HasReason(v1::REASON_SELF_VERIFY_FAILED));
-  EXPECT_THAT(result, HasCode(absl::StatusCode::kInternal));
+  EXPECT_THAT(result, HasCode(absl::StatusCode::kDataLoss));
+}
+
+TEST_F(RequestHandlerTest, ASignatureOfSomethingElseNeverLeaves) {
+  Start();
+  // What the token signed last, again.
+  Bytes last;
+  token_->SetSignHook([&last](const auto& sign) {
+    absl::StatusOr<Bytes> signature = sign();
+    if (last.empty()) last = *signature;
+    return absl::StatusOr<Bytes>(last);
+  });
+  EXPECT_THAT(Sign(BuildSignRequest({})), IsOk());
+  testing::SignRequestSpec other;
+  other.identifier = "com.example.other";
+  const Result result = Sign(BuildSignRequest(other));
+  EXPECT_THAT(result, HasReason(v1::REASON_SELF_VERIFY_FAILED));
+  EXPECT_THAT(result, HasCode(absl::StatusCode::kDataLoss));
+}
+
+class WebServersHandlerTest : public RequestHandlerTest {
+ protected:
+  WebServersHandlerTest() : RequestHandlerTest(WebServer()) {}
+  static testing::CertificateSpec WebServer() {
+    testing::CertificateSpec spec;
+    spec.extended_key_usage = {testing::kServerAuth};
+    return spec;
+  }
+};
+
+// The verifier would refuse all that it signs: its key is not even used.
+TEST_F(WebServersHandlerTest, WhatTheVerifierWouldRefuseIsNotSigned) {
+  Start();
+  for (int i = 0; i < 2; ++i) {
+    const Result result = Sign(BuildSignRequest({}));
+    EXPECT_THAT(result, HasReason(v1::REASON_CHAIN_NOT_TRUSTED));
+    EXPECT_THAT(result, HasCode(absl::StatusCode::kFailedPrecondition));
+  }
+  EXPECT_EQ(token_->key().sign_count(), 0);
 }
 
 TEST_F(RequestHandlerTest, TheTokensOwnWordsArriveAndAreRemembered) {

@@ -27,6 +27,9 @@ class ServerFixture : public ::testing::Test {
     authority.common_name = "root";
     const TestIdentity root = MakeRoot(authority);
     leaf.common_name = "signer";
+    if (leaf.extended_key_usage.empty()) {
+      leaf.extended_key_usage = {kCodeSigning};
+    }
     const Certificate certificate = IssueForKey(key_->public_key(), leaf, root);
     IdentityVersionConfig version;
     version.id = "v1";
