@@ -118,7 +118,8 @@ endfunction()
 
 # codeseal_fuzzer(NAME DEPS ...): fuzz/NAME/target.cc with fuzz/NAME/seeds/. With
 # CODESEAL_FUZZ it is a libFuzzer program, and a test with label fuzz that runs
-# it for CODESEAL_FUZZ_SECONDS; always, its seeds are replayed as an ordinary
+# it for CODESEAL_FUZZ_SECONDS; no input may make it allocate 64 MiB at once;
+# always, its seeds are replayed as an ordinary
 # test that fails when no seed is accepted.
 function(codeseal_fuzzer name)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
@@ -132,7 +133,8 @@ function(codeseal_fuzzer name)
     file(MAKE_DIRECTORY ${found})
     add_test(NAME fuzz.${name}
              COMMAND fuzz_${name} -max_total_time=${CODESEAL_FUZZ_SECONDS}
-                     -timeout=10 -artifact_prefix=${found}- ${found}
+                     -timeout=10 -malloc_limit_mb=64 -rss_limit_mb=1024
+                     -artifact_prefix=${found}- ${found}
                      ${target_dir}/seeds)
     math(EXPR timeout "${CODESEAL_FUZZ_SECONDS} + 60")
     set_tests_properties(fuzz.${name} PROPERTIES

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "codesign/cms/apple_cms.h"
+#include "codesign/cms/trust.h"
 
 namespace {
 
@@ -39,6 +40,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   if (signature->timestamp_token.has_value()) {
     Require(Contains(input, *signature->timestamp_token));
+    // No seed's token is for these bytes.
+    Require(!codeseal::VerifyTimestampToken(*signature->timestamp_token, input,
+                                            signature->certificates)
+                 .ok());
+    (void)codeseal::VerifyTimestampToken(*signature->timestamp_token,
+                                         signature->signature_value,
+                                         signature->certificates);
   }
 
   const Bytes other = codeseal::ToBytes("code that nobody signed");
