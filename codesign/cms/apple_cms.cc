@@ -608,9 +608,12 @@ absl::StatusOr<CmsSignature> ParseAppleCms(ByteView cms,
   ASSIGN_OR_RETURN(const Element encapsulated,
                    fields.Take(asn1::kSequence, "encapContentInfo"));
   Reader encapsulated_fields(encapsulated);
-  RETURN_IF_ERROR(
-      encapsulated_fields.Take(asn1::kObjectIdentifier, "eContentType")
-          .status());
+  ASSIGN_OR_RETURN(
+      const Element encapsulated_type,
+      encapsulated_fields.Take(asn1::kObjectIdentifier, "eContentType"));
+  if (!Equal(encapsulated_type.raw, kIdData)) {
+    return Malformed(encapsulated_type.offset, "eContentType is not id-data");
+  }
   if (!encapsulated_fields.at_end()) {
     return Malformed(encapsulated_fields.offset(),
                      "the CMS holds content of its own");

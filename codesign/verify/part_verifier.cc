@@ -233,8 +233,23 @@ bool PartVerifier::CheckCodeDirectories() {
 }
 
 void PartVerifier::CheckSigner() {
+  if (report_.ad_hoc && !signature_->cms().empty()) {
+    // Apple's code would not look at it; nobody writes such code, though, and
+    // a forger makes it of signed code by changing one bit.
+    checks_.Fail(kCheckCmsSignature, kErrSignatureFailed,
+                 v1::REASON_CMS_SIGNATURE_INVALID,
+                 "the code calls itself ad-hoc, and has a CMS signature",
+                 FileOffset(signature_->cms()));
+    return;
+  }
   if (report_.ad_hoc) {
     checks_.Pass(kCheckCmsSignature, "ad-hoc: nobody has signed it");
+    // In a bundle the seal around it vouches for it.
+    if (options_.require_trusted_anchor && !scope_.is_nested) {
+      checks_.Fail(kCheckCertificateChain, kErrSignatureUntrusted,
+                   v1::REASON_CHAIN_NOT_TRUSTED,
+                   "it is signed ad-hoc, and one of the anchors is asked for");
+    }
     return;
   }
   if (!signature_->Find(kCmsSlot).has_value()) {

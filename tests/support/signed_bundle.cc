@@ -115,13 +115,14 @@ void SignBundle(const std::string& path, const SignAs& how,
   WriteFile(bundle.main_file(), BuildSignedFile(with_bundle));
 }
 
-std::map<uint32_t, Bytes> SignWholeFile(
-    ByteView code, const std::map<uint32_t, Bytes>& sealed) {
+std::map<uint32_t, Bytes> SignWholeFile(ByteView code,
+                                        const std::map<uint32_t, Bytes>& sealed,
+                                        const TestChain* chain) {
   std::map<uint32_t, Bytes> blobs;
   blobs[kRequirementsSlot] = BuildSuperBlob(kRequirementSetMagic, {});
   CodeDirectoryFields fields;
   fields.identifier = "com.example.plain";
-  fields.flags = kAdHocFlag;
+  if (chain == nullptr) fields.flags = kAdHocFlag;
   fields.code_limit = code.size();
   fields.special_slots[kRequirementsSlot] = Sha256(blobs[kRequirementsSlot]);
   for (const auto& [slot, content] : sealed) {
@@ -130,22 +131,35 @@ std::map<uint32_t, Bytes> SignWholeFile(
   auto builder = Require(CodeDirectoryBuilder::Create(fields));
   const Bytes digest = Sha256(code);
   std::copy(digest.begin(), digest.end(), builder.code_slots().begin());
-  blobs[kCodeDirectorySlot] = std::move(builder).Build();
+  const Bytes directory = std::move(builder).Build();
+  blobs[kCodeDirectorySlot] = directory;
+  if (chain != nullptr) {
+    const CodeDirectoryBlob blob = {DigestKind::kSha256, directory};
+    const std::vector<Certificate> certificates = chain->certificates();
+    blobs[kCmsSlot] = WrapBlob(
+        kBlobWrapperMagic,
+        Require(BuildAppleCms({chain->leaf.key(), nullptr, certificates},
+                              DescribeContent({&blob, 1}), absl::Now())));
+  }
   return blobs;
 }
 
-void SignPlainBundle(const std::string& path) {
+void SignPlainBundle(const std::string& path, const TestChain* chain) {
   const Bundle bundle = Require(Bundle::Open(path));
   const Bytes seal = Seal(bundle, ResourceRuleSet::kDefault);
   const auto blobs =
       SignWholeFile(ReadFile(bundle.main_file()),
                     {{kInfoPlistSlot, ReadFile(*bundle.info_plist_path())},
-                     {kCodeResourcesSlot, seal}});
+                     {kCodeResourcesSlot, seal}},
+                    chain);
   const std::string folder = bundle.SignatureFolder() + "/";
   WriteFile(folder + "CodeResources", seal);
   WriteFile(folder + "CodeDirectory", blobs.at(kCodeDirectorySlot));
   WriteFile(folder + "CodeRequirements", blobs.at(kRequirementsSlot));
-  WriteFile(folder + "CodeSignature", {});
+  WriteFile(folder + "CodeSignature",
+            chain == nullptr
+                ? ByteView()
+                : ByteView(blobs.at(kCmsSlot)).subspan(kBlobHeaderSize));
 }
 
 void MakeSignedApp(MadeTree& tree, const TestChain* chain) {

@@ -42,14 +42,16 @@ Bytes BuildSignedFile(const SignAs& how);
 void SignBundle(const std::string& path, const SignAs& how,
                 const std::string& version = "");
 
-// The ad-hoc signature of what is no Mach-O, hashed whole: blobs by slot. Its
-// CodeDirectory seals the requirements and `sealed`, content by slot.
-std::map<uint32_t, Bytes> SignWholeFile(
-    ByteView code, const std::map<uint32_t, Bytes>& sealed);
+// The signature of what is no Mach-O, hashed whole: blobs by slot. Its
+// CodeDirectory seals the requirements and `sealed`, content by slot. Without
+// `chain` it is ad-hoc and has no CMS.
+std::map<uint32_t, Bytes> SignWholeFile(ByteView code,
+                                        const std::map<uint32_t, Bytes>& sealed,
+                                        const TestChain* chain = nullptr);
 
-// The same as SignBundle() for a bundle without Mach-O: ad-hoc, files in
+// The same as SignBundle() for a bundle without Mach-O: files in
 // _CodeSignature.
-void SignPlainBundle(const std::string& path);
+void SignPlainBundle(const std::string& path, const TestChain* chain = nullptr);
 
 // A Demo.app with all kinds of contents, signed inside-out. Demo itself and the
 // code in it:

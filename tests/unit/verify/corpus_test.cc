@@ -449,5 +449,32 @@ TEST(CorpusTeamTest, ClaimedTeamMustBeTheCertificates) {
               HasReason(v1::REASON_TEAM_IDENTIFIER_MISMATCH));
 }
 
+// An Apple chain is needed, and Apple's keys sign nothing for a test: real code
+// with another timestamp.
+TEST(CorpusTrustTest, TR2_ApplesSignerNeedsApplesTimestamp) {
+  CODESEAL_CORPUS_ITEM(item, "D17");
+  const VerificationReport report = VerifyCorpusItem(item);
+  const SliceReport& slice = report.slices.front();
+  ASSERT_TRUE(slice.timestamp.has_value());
+  Timestamp timestamp;
+  timestamp.time = *slice.timestamp;
+  timestamp.chain = slice.authorities;  // as good as its authority's: Apple's
+  SignerPolicy policy;
+  policy.now = absl::Now();
+  const auto judge = [&] {
+    return JudgeSigner({slice.authorities.front(),
+                        slice.authorities,
+                        slice.signing_time,
+                        timestamp,
+                        {}},
+                       policy);
+  };
+  EXPECT_THAT(judge().status(), IsOk());
+  EXPECT_TRUE(judge().trusted);
+  timestamp.chain = testing::MakeCodeSigningChain().certificates();
+  EXPECT_THAT(judge().status(), HasReason(v1::REASON_CHAIN_NOT_TRUSTED));
+  EXPECT_FALSE(judge().trusted);
+}
+
 }  // namespace
 }  // namespace codeseal

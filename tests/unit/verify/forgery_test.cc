@@ -332,6 +332,13 @@ std::vector<Forgery> Forgeries() {
        }),
        kBadCmsSignature, kErrSignatureFailed},
 
+      {"swapped CMS", "DisownedByTheAdHocFlag", Code([](SignedCode& code) {
+         code.change_blobs = [](Blobs& blobs) {
+           blobs.at(kCodeDirectorySlot)[15] |= kAdHocFlag;
+         };
+       }),
+       kBadCmsSignature, kErrSignatureFailed},
+
       {"second SignerInfo", "OfOtherCodeBehind", Code([](SignedCode& code) {
          code.change_cms = [](Bytes& cms) {
            cms = ChangeCms(cms, [](CmsParts& parts) {

@@ -649,6 +649,15 @@ TEST(VerifierTrustTest, AnchorsMakeItTrusted) {
   EXPECT_TRUE(report.slices.front().trusted);
 }
 
+TEST(VerifierTrustTest, AdHocCodeHasNoAnchor) {
+  VerifyOptions options;
+  options.require_trusted_anchor = true;
+  options.anchors = {Chain().root.certificate()};
+  const VerificationReport report = VerifyCode({}, options);
+  EXPECT_THAT(report.Validity(), HasReason(v1::REASON_CHAIN_NOT_TRUSTED));
+  EXPECT_EQ(report.FirstFailure()->apple_error, kErrSignatureUntrusted);
+}
+
 TEST(VerifierTrustTest, AnchorCompletesTheChain) {
   SignedCode code = CmsCode();
   // A root that has nothing to do with it takes the place of the real one.
