@@ -330,6 +330,21 @@ std::string_view FixHint(Reason reason) {
     case v1::REASON_PROBLEMS_FOUND:
       return "see the advice with each finding, and ask again";
 
+    case v1::REASON_BAD_AUDIT_LOG:
+      return "this is no part of an audit log, or it is damaged: fetch it "
+             "again, and if that does not help tell the signing team";
+    case v1::REASON_AUDIT_UNAVAILABLE:
+      return "nothing is signed while the server cannot keep its audit log: "
+             "try again later; operators find the reason in the server's log";
+    case v1::REASON_AUDIT_INCONSISTENT:
+      return "the audit log contradicts what was signed earlier: keep both, "
+             "and tell the signing team and the auditors";
+    case v1::REASON_AUDIT_NOT_FOUND:
+      return "the log has no such entry or size; `codeseal audit checkpoint` "
+             "says how long it is";
+    case v1::REASON_BAD_NOTE_SIGNATURE:
+      return "compare the key with the one that the log's operators published";
+
     case v1::Reason_INT_MIN_SENTINEL_DO_NOT_USE_:
     case v1::Reason_INT_MAX_SENTINEL_DO_NOT_USE_:
       break;

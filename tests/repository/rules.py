@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 
-PRODUCT_FOLDERS = ("codesign", "hsm", "server", "client")
+PRODUCT_FOLDERS = ("codesign", "audit", "hsm", "server", "client")
 SKIPPED = {".git", "build", ".quickstart", ".cache", "__pycache__"}
 CODE_SUFFIXES = {".h", ".cc", ".c"}
 
@@ -65,16 +65,17 @@ OWN_INCLUDES = {
     "codesign/assess": ["codesign/"],
     "codesign/image": ["codesign/"],
     "codesign": ["codesign/"],
+    "audit": ["codesign/base/", "codesign/cms/"],
     "hsm": ["codesign/base/", "codesign/cms/"],
-    "server": ["codesign/", "hsm/", "codeseal/v1/"],
-    "client": ["codesign/", "hsm/", "codeseal/v1/"],
+    "server": ["codesign/", "audit/", "hsm/", "codeseal/v1/"],
+    "client": ["codesign/", "audit/", "hsm/", "codeseal/v1/"],
 }
 # What reads code does not know what judges it.
 NEVER_BELOW = {
     "codesign": ("codesign/verify/", "codesign/assess/"),
     "codesign/verify": "codesign/assess/",
 }
-OWN_PREFIXES = ("codesign/", "hsm/", "server/", "client/", "tests/", "codeseal/")
+OWN_PREFIXES = ("codesign/", "audit/", "hsm/", "server/", "client/", "tests/", "codeseal/")
 
 # Headers of others -> folders that may include them.
 FOREIGN_INCLUDES = [
@@ -83,7 +84,7 @@ FOREIGN_INCLUDES = [
     (r"(grpc/|grpcpp/|.*\.grpc\.pb\.h)", ("server", "client", "tests")),
     (r"plist/", ("codesign/bundle", "tests")),
     (r"(expat|zlib)\.h", ("codesign/image", "tests")),
-    (r"CLI/", ("server", "client", "tests")),
+    (r"CLI/", ("audit", "server", "client", "tests")),
     (r"yaml-cpp/", ("server", "client", "tests")),
     (r"curl/", ("client",)),
     (r"(gtest|gmock)/", ("tests",)),
