@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 
-PRODUCT_FOLDERS = ("codesign", "audit", "hsm", "server", "client")
+PRODUCT_FOLDERS = ("codesign", "audit", "hsm", "tsa", "server", "client")
 SKIPPED = {".git", "build", ".quickstart", ".cache", "__pycache__"}
 CODE_SUFFIXES = {".h", ".cc", ".c"}
 
@@ -67,15 +67,25 @@ OWN_INCLUDES = {
     "codesign": ["codesign/"],
     "audit": ["codesign/base/", "codesign/cms/"],
     "hsm": ["codesign/base/", "codesign/cms/"],
-    "server": ["codesign/", "audit/", "hsm/", "codeseal/v1/"],
-    "client": ["codesign/", "audit/", "hsm/", "codeseal/v1/"],
+    "tsa": ["codesign/base/", "codesign/cms/"],
+    "server": ["codesign/", "audit/", "hsm/", "tsa/", "codeseal/v1/"],
+    "client": ["codesign/", "audit/", "hsm/", "tsa/", "codeseal/v1/"],
 }
 # What reads code does not know what judges it.
 NEVER_BELOW = {
     "codesign": ("codesign/verify/", "codesign/assess/"),
     "codesign/verify": "codesign/assess/",
 }
-OWN_PREFIXES = ("codesign/", "audit/", "hsm/", "server/", "client/", "tests/", "codeseal/")
+OWN_PREFIXES = (
+    "codesign/",
+    "audit/",
+    "hsm/",
+    "tsa/",
+    "server/",
+    "client/",
+    "tests/",
+    "codeseal/",
+)
 
 # Headers of others -> folders that may include them.
 FOREIGN_INCLUDES = [
@@ -86,7 +96,8 @@ FOREIGN_INCLUDES = [
     (r"(expat|zlib)\.h", ("codesign/image", "tests")),
     (r"CLI/", ("audit", "server", "client", "tests")),
     (r"yaml-cpp/", ("server", "client", "tests")),
-    (r"curl/", ("client",)),
+    (r"curl/", ("tsa", "client")),
+    (r"sqlite3\.h", ("server", "tests")),
     (r"(gtest|gmock)/", ("tests",)),
 ]
 

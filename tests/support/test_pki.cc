@@ -98,7 +98,8 @@ Certificate MakeCertificate(const CertificateSpec& spec, EVP_PKEY* subject_key,
   AddExtension(x509.get(), &context, NID_subject_key_identifier, "hash");
   if (!spec.extended_key_usage.empty()) {
     AddExtension(x509.get(), &context, NID_ext_key_usage,
-                 "critical," + Join(spec.extended_key_usage, ""));
+                 (spec.extended_key_usage_critical ? "critical," : "") +
+                     Join(spec.extended_key_usage, ""));
   }
   std::string names = Join(spec.dns_names, "DNS:");
   const std::string uris = Join(spec.uris, "URI:");

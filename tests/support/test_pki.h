@@ -38,6 +38,7 @@ struct CertificateSpec {
   // digitalSignature.
   bool certificate_authority = false;
   std::vector<std::string> extended_key_usage;  // dotted OIDs
+  bool extended_key_usage_critical = true;
   std::vector<std::string> markers;  // Apple's: critical, value 05 00
   // Dotted OID and the octets inside extnValue; not critical.
   std::vector<std::pair<std::string, Bytes>> raw_extensions = {};
