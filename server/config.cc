@@ -13,6 +13,7 @@
 #include "codesign/code_directory.h"
 #include "hsm/token_uri.h"
 #include "server/yaml_reader.h"
+#include "tsa/timestamper.h"
 
 namespace codeseal {
 namespace {
@@ -257,6 +258,56 @@ void CheckTokenName(YamlSection& section, const ServerConfig& config,
           (nearest.empty() ? "" : "; did you mean " + nearest + "?"));
 }
 
+void ReadTsa(const std::string& name, YamlSection& section, TsaConfig& tsa) {
+  tsa.name = name;
+  section.ReadStrings("urls", tsa.urls);
+  if (tsa.urls.empty()) section.Report("urls", "want at least one URL");
+  for (const std::string& url : tsa.urls) {
+    if (IsTimestampUrl(url)) continue;
+    section.Report("urls",
+                   "want http://HOST/PATH or https://HOST/PATH, not " + url);
+  }
+  section.ReadDuration("timeout", tsa.timeout);
+  section.ReadCount("attempts", 1, 100, tsa.attempts);
+  section.ReadCount("concurrency", 1, 10'000, tsa.concurrency);
+  section.ReadWord<TimestampProfile>("profile",
+                                     {{"rfc3161", TimestampProfile::kRfc3161},
+                                      {"apple", TimestampProfile::kApple}},
+                                     tsa.profile);
+  section.ReadPath(
+      "roots", tsa.profile == TimestampProfile::kApple ? kOptional : kRequired,
+      tsa.roots);
+  section.ReadString("policy", kOptional, tsa.policy);
+  section.Finish();
+}
+
+void ReadIdentityTimestamp(YamlSection& section, const ServerConfig& config,
+                           IdentityTimestampConfig& timestamp) {
+  section.ReadString("tsa", kRequired, timestamp.tsa);
+  timestamp.mode = TimestampPolicy::kRequired;
+  section.ReadWord<TimestampPolicy>("mode",
+                                    {{"required", TimestampPolicy::kRequired},
+                                     {"preferred", TimestampPolicy::kPreferred},
+                                     {"none", TimestampPolicy::kNone}},
+                                    timestamp.mode);
+  section.ReadStrings("also", timestamp.also);
+  section.Finish();
+  std::vector<std::string> known;
+  for (const TsaConfig& tsa : config.authorities) known.push_back(tsa.name);
+  const auto require = [&](const char* key, const std::string& name) {
+    if (name.empty() ||
+        std::find(known.begin(), known.end(), name) != known.end()) {
+      return;
+    }
+    const std::string nearest = NearestWord(name, known);
+    section.Report(
+        key, name + " is not under tsa" +
+                 (nearest.empty() ? "" : "; did you mean " + nearest + "?"));
+  };
+  require("tsa", timestamp.tsa);
+  for (const std::string& name : timestamp.also) require("also", name);
+}
+
 void ReadIdentity(YamlSection& section, ServerConfig& config) {
   IdentityConfig identity;
   section.ReadString("name", kRequired, identity.name);
@@ -270,6 +321,9 @@ void ReadIdentity(YamlSection& section, ServerConfig& config) {
       identity.key_policy);
   section.ReadSection("rules", kOptional, [&](YamlSection& rules) {
     ReadRules(rules, identity.rules);
+  });
+  section.ReadSection("timestamp", kOptional, [&](YamlSection& timestamp) {
+    ReadIdentityTimestamp(timestamp, config, identity.timestamp);
   });
   section.ReadSections("allow", kRequired, [&](YamlSection& rule) {
     ReadPeerRule(rule, identity.allow);
@@ -313,9 +367,17 @@ void ReadLimits(YamlSection& section, LimitsConfig& limits) {
 
 void ReadState(YamlContext& context, YamlSection& section, StateConfig& state) {
   std::string folder;
-  if (section.ReadString("folder", kRequired, folder)) {
+  if (section.ReadString("folder", kOptional, folder)) {
     state.folder = context.Path(folder);
   }
+  section.ReadSection("sqlite", kOptional, [&](YamlSection& sqlite) {
+    // Not ReadPath(): the first start makes the file.
+    if (sqlite.ReadString("path", kRequired, state.ledger)) {
+      state.ledger = context.Path(state.ledger);
+    }
+    sqlite.Finish();
+  });
+  section.ReadDuration("retention", state.retention);
   section.Finish();
 }
 
@@ -350,6 +412,10 @@ void ReadServer(YamlContext& context, YamlSection& section,
   for (TokenConfig& token : config.tokens) {
     token.state_folder = config.state.folder;
   }
+  section.ReadNamedSections(
+      "tsa", kOptional, [&](const std::string& name, YamlSection& tsa) {
+        ReadTsa(name, tsa, config.authorities.emplace_back());
+      });
   section.ReadSections("identities", kRequired, [&](YamlSection& identity) {
     ReadIdentity(identity, config);
   });

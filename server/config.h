@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "codeseal/v1/identity.pb.h"
+#include "codesign/cms/timestamp.h"
 #include "hsm/token.h"
 
 namespace codeseal {
@@ -57,6 +58,30 @@ struct KeyLocation {
   KeyReference key;
 };
 
+// A timestamp authority; see tsa/timestamper.h.
+struct TsaConfig {
+  std::string name;
+  std::vector<std::string> urls;              // asked in this order
+  absl::Duration timeout = absl::Seconds(5);  // of one query
+  uint32_t attempts = 5;                      // queries for one token
+  uint32_t concurrency = 256;                 // queries at once
+  TimestampProfile profile = TimestampProfile::kRfc3161;
+  std::string roots;   // PEM; may be empty with Apple's profile
+  std::string policy;  // dotted OID; empty: any
+};
+
+enum class TimestampPolicy : uint8_t {
+  kNone,       // no timestamp, unless the caller asks for one
+  kPreferred,  // one, if an authority gives it
+  kRequired,   // one, or no signature
+};
+
+struct IdentityTimestampConfig {
+  std::string tsa;  // name; empty: there is none
+  TimestampPolicy mode = TimestampPolicy::kNone;
+  std::vector<std::string> also;  // authorities that callers may choose
+};
+
 struct IdentityVersionConfig {
   std::string id;
   v1::IdentityState state = v1::IDENTITY_STATE_ACTIVE;
@@ -75,6 +100,7 @@ struct IdentityConfig {
   std::vector<IdentityVersionConfig> versions;  // at most one is active
   KeyPolicy key_policy = KeyPolicy::kStrict;
   IdentityRules rules;
+  IdentityTimestampConfig timestamp;
   std::vector<PeerRule> allow;
   // How long a retired version still signs for requests that name it: those of
   // clients that looked at its certificate before it was retired.
@@ -88,8 +114,10 @@ struct LimitsConfig {
   size_t item = size_t{32} << 20;       // bytes of one SignRequest, from chunks
   size_t buffered = size_t{256} << 20;  // bytes of all requests held at once
   uint32_t streams = 100;               // calls at once on one connection
-  uint32_t stream_window = 32;          // unanswered items of one SignStream
-  uint32_t queue = 1024;                // requests waiting for one token
+  // Unanswered items of one SignStream. Those that wait for a timestamp count:
+  // the timestamps of a whole app should wait side by side.
+  uint32_t stream_window = 256;
+  uint32_t queue = 1024;  // requests waiting for one token
   absl::Duration queue_age = absl::Seconds(10);  // longest wait for a token
   absl::Duration deadline = absl::Seconds(30);   // longest life of a request
   absl::Duration drain = absl::Seconds(30);      // longest end of the server
@@ -99,6 +127,10 @@ struct LimitsConfig {
 struct StateConfig {
   // Made when it is not there. Empty: nothing is remembered.
   std::string folder;
+  // SQLite file of the ledger, made when it is not there. Empty: a request id
+  // signs at most once only as far as its client keeps it so.
+  std::string ledger;
+  absl::Duration retention = absl::Hours(24 * 7);  // of ended requests
 };
 
 // Who may do more than sign: clear PIN holds, rotate identities.
@@ -112,6 +144,7 @@ struct ServerConfig {
   StateConfig state;
   AdminConfig admin;
   std::vector<TokenConfig> tokens;
+  std::vector<TsaConfig> authorities;  // `tsa`
   std::vector<IdentityConfig> identities;
   LimitsConfig limits;
 };

@@ -287,9 +287,11 @@ absl::StatusOr<CheckedRequest> CheckSignRequest(
       return Refuse("SR-2", v1::REASON_BAD_REQUEST,
                     "the request has neither CodeDirectories nor digests");
   }
-  if (request.timestamp() == v1::TIMESTAMP_MODE_REQUIRED) {
+  if (!v1::TimestampMode_IsValid(request.timestamp()) ||
+      (request.timestamp() == v1::TIMESTAMP_MODE_NONE &&
+       !request.timestamp_url().empty())) {
     return Refuse("SR-16", v1::REASON_BAD_REQUEST,
-                  "this server has no timestamp authority");
+                  "the request's wishes for a timestamp do not fit together");
   }
   if (request.has_signing_time()) {
     const int64_t seconds = request.signing_time().seconds();

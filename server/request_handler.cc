@@ -102,6 +102,58 @@ absl::Status CheckPurpose(const CheckedRequest& checked,
       version.name());
 }
 
+// What a request id stands for. The blobs are covered by the CodeDirectories;
+// the version is not part of it, so that a replay after a rotation still gets
+// what was signed before.
+Bytes PayloadDigest(const v1::SignRequest& request,
+                    const CheckedRequest& checked) {
+  v1::SignRequest payload;
+  payload.set_identity(request.identity());
+  v1::DigestSet& digests = *payload.mutable_digest_set();
+  for (const auto& each : checked.content.code_directories) {
+    v1::DigestSet::CodeDirectoryDigest& digest = *digests.add_digests();
+    digest.set_hash_type(static_cast<uint32_t>(each.kind));
+    digest.set_digest(ToString(each.digest));
+  }
+  digests.set_message_digest(ToString(checked.content.message_digest));
+  payload.set_timestamp(request.timestamp());
+  payload.set_timestamp_url(request.timestamp_url());
+  if (request.has_signing_time()) {
+    payload.mutable_signing_time()->set_seconds(
+        request.signing_time().seconds());
+  }
+  // Nothing in it has an order of its own: equal payloads, equal bytes.
+  return ComputeDigest(DigestKind::kSha256,
+                       AsBytes(payload.SerializeAsString()));
+}
+
+// Everything of a reply but the signature.
+void Describe(const v1::SignRequest& request, const CheckedRequest& checked,
+              const IdentityVersion& version, v1::SignResponse& response) {
+  response.set_request_id(request.request_id());
+  response.set_identity_version(version.id());
+  for (const Certificate& each : version.chain()) {
+    response.add_certificate_chain(ToString(each.der()));
+  }
+  for (const CdHash& each : checked.cdhashes) {
+    response.add_cdhashes(each.data(), each.size());
+  }
+}
+
+// A timestamp that comes later than this before the deadline is of no use.
+constexpr absl::Duration kTimeForReply = absl::Milliseconds(50);
+
+absl::Status AddTimestamp(const Stamp& stamp, const Timestamper& tsa,
+                          v1::SignResponse& response) {
+  ASSIGN_OR_RETURN(const Bytes cms,
+                   AddTimestampToken(AsBytes(response.cms()), stamp.token));
+  response.set_cms(cms.data(), cms.size());
+  response.mutable_timestamp()->set_tsa(tsa.options().name);
+  response.mutable_timestamp()->mutable_time()->set_seconds(
+      absl::ToUnixSeconds(stamp.time));
+  return absl::OkStatus();
+}
+
 void LogSigned(const v1::SignRequest& request, const Peer& peer,
                const IdentityVersion& version, const CheckedRequest& checked) {
   std::string cdhashes;
@@ -136,21 +188,26 @@ void RequestHandler::Sign(Call call) {
     call.done(version.status());
     return;
   }
-  call.deadline = std::min(call.deadline, absl::Now() + limits_.deadline);
-  const auto shared = std::make_shared<Call>(std::move(call));
+  const auto job = std::make_shared<Job>();
+  job->call = std::move(call);
+  job->call.deadline =
+      std::min(job->call.deadline, absl::Now() + limits_.deadline);
+  job->size = size;
   SigningPool::Task task;
-  task.deadline = shared->deadline;
-  task.cancelled = shared->cancelled;
-  task.run = [this, shared, size,
-              version = *version](const absl::Status& admitted) {
-    shared->done(admitted.ok() ? Handle(*shared, *version) : admitted);
-    Finish(size);
+  task.deadline = job->call.deadline;
+  task.cancelled = job->call.cancelled;
+  task.run = [this, job, version = *version](absl::Status status) {
+    if (status.ok()) status = Handle(*job, *version);
+    if (!status.ok()) {
+      Fail(job, status);
+    } else if (job->answered) {
+      Finish(*job, absl::OkStatus());
+    } else {
+      KeepSignature(job, *version);
+    }
   };
   const absl::Status queued = (*version)->token().pool->Submit(std::move(task));
-  if (!queued.ok()) {
-    shared->done(queued);
-    Finish(size);
-  }
+  if (!queued.ok()) Finish(*job, queued);
 }
 
 std::string RequestHandler::CurrentVersion(const std::string& identity,
@@ -194,9 +251,8 @@ absl::Status RequestHandler::ReserveLocked(size_t size) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::SignResponse> RequestHandler::Handle(
-    const Call& call, IdentityVersion& version) const {
-  const v1::SignRequest& request = *call.request;
+absl::Status RequestHandler::Handle(Job& job, IdentityVersion& version) const {
+  const v1::SignRequest& request = *job.call.request;
   const absl::Time now = clock_.Now();
   ASSIGN_OR_RETURN(const CheckedRequest checked, CheckSignRequest(request));
   RETURN_IF_ERROR(CheckPolicy(
@@ -210,33 +266,154 @@ absl::StatusOr<v1::SignResponse> RequestHandler::Handle(
   if (checked.package.has_value()) {
     RETURN_IF_ERROR(CheckPackageSigner(*checked.package, version.chain()));
   }
+  absl::StatusOr<TimestampPlan> timestamp =
+      timestamps_.Plan(request, version.identity().timestamp);
+  if (!timestamp.ok()) return WithSubject(timestamp.status(), version.name());
 
-  v1::SignResponse response;
-  response.set_request_id(request.request_id());
-  response.set_identity_version(version.id());
-  for (const Certificate& each : version.chain()) {
-    response.add_certificate_chain(ToString(each.der()));
+  if (request.validate_only()) {
+    job.answered = true;
+    Describe(request, checked, version, job.response);
+    LogSigned(request, *job.call.peer, version, checked);
+    return absl::OkStatus();
   }
-  for (const CdHash& each : checked.cdhashes) {
-    response.add_cdhashes(each.data(), each.size());
-  }
-  if (!request.validate_only()) {
-    const absl::Time signing_time = absl::FromUnixSeconds(
-        absl::ToUnixSeconds(checked.signing_time.value_or(now)));
-    ASSIGN_OR_RETURN(
-        const Bytes cms,
-        SignAndVerify(version, checked.content, signing_time, call.deadline));
-    response.set_cms(cms.data(), cms.size());
-    if (checked.package.has_value()) {
-      ASSIGN_OR_RETURN(const Bytes rsa,
-                       SignChecksum(version, *checked.package, call.deadline));
-      response.set_package_signature(rsa.data(), rsa.size());
+  job.timestamp = *timestamp;
+  if (ledger_ != nullptr) {
+    job.key = {job.call.peer->Name(), request.request_id()};
+    ASSIGN_OR_RETURN(std::optional<LedgerEntry> entry,
+                     ledger_->Begin(job.key, PayloadDigest(request, checked)));
+    if (entry.has_value()) {
+      job.response = std::move(entry->response);
+      job.kept = true;
+      job.answered = entry->state == LedgerState::kDone;
+      job.begun = !job.answered;
+      return absl::OkStatus();
     }
-    response.mutable_signing_time()->set_seconds(
-        absl::ToUnixSeconds(signing_time));
+    job.begun = true;
   }
-  LogSigned(request, *call.peer, version, checked);
-  return response;
+  RETURN_IF_ERROR(Sign(job, checked, version));
+  LogSigned(request, *job.call.peer, version, checked);
+  return absl::OkStatus();
+}
+
+absl::Status RequestHandler::Sign(Job& job, const CheckedRequest& checked,
+                                  IdentityVersion& version) const {
+  const v1::SignRequest& request = *job.call.request;
+  v1::SignResponse& response = job.response;
+  Describe(request, checked, version, response);
+  const absl::Time signing_time = absl::FromUnixSeconds(
+      absl::ToUnixSeconds(checked.signing_time.value_or(clock_.Now())));
+  ASSIGN_OR_RETURN(
+      const Bytes cms,
+      SignAndVerify(version, checked.content, signing_time, job.call.deadline));
+  response.set_cms(cms.data(), cms.size());
+  if (checked.package.has_value()) {
+    ASSIGN_OR_RETURN(const Bytes rsa, SignChecksum(version, *checked.package,
+                                                   job.call.deadline));
+    response.set_package_signature(rsa.data(), rsa.size());
+  }
+  response.mutable_signing_time()->set_seconds(
+      absl::ToUnixSeconds(signing_time));
+  return absl::OkStatus();
+}
+
+void RequestHandler::KeepSignature(const std::shared_ptr<Job>& job,
+                                   const IdentityVersion& version) {
+  if (job->timestamp.tsa == nullptr) {
+    KeepReply(job);
+    return;
+  }
+  if (ledger_ == nullptr || job->kept) {
+    GetTimestamp(job, version);
+    return;
+  }
+  ledger_->Keep(job->key, LedgerState::kSigned, job->response,
+                [this, job, &version](const absl::Status& status) {
+                  if (status.ok()) {
+                    job->kept = true;
+                    GetTimestamp(job, version);
+                  } else {
+                    Finish(*job, status);
+                  }
+                });
+}
+
+void RequestHandler::KeepReply(const std::shared_ptr<Job>& job) {
+  if (ledger_ == nullptr) {
+    Finish(*job, absl::OkStatus());
+    return;
+  }
+  ledger_->Keep(
+      job->key, LedgerState::kDone, job->response,
+      [this, job](const absl::Status& status) { Finish(*job, status); });
+}
+
+void RequestHandler::Fail(const std::shared_ptr<Job>& job,
+                          const absl::Status& status) {
+  if (!job->begun) {
+    Finish(*job, status);
+    return;
+  }
+  // A signature that is kept is stamped by the next attempt. Without one
+  // nothing has left, and the next attempt may sign.
+  ledger_->Release(
+      job->key, /*forget=*/!job->kept,
+      [this, job, status](const absl::Status&) { Finish(*job, status); });
+}
+
+void RequestHandler::GetTimestamp(const std::shared_ptr<Job>& job,
+                                  const IdentityVersion& version) {
+  const absl::StatusOr<CmsSignature> signature =
+      ParseAppleCms(AsBytes(job->response.cms()), version.chain());
+  if (!signature.ok()) {
+    Fail(job, signature.status());
+    return;
+  }
+  job->timestamp.tsa->Get(
+      signature->signature_value, job->call.deadline - kTimeForReply,
+      [this, job](const absl::StatusOr<Stamp>& stamp) {
+        absl::Status status = stamp.status();
+        if (status.ok()) {
+          status = AddTimestamp(*stamp, *job->timestamp.tsa, job->response);
+        } else if (!job->timestamp.required) {
+          LogStatus(LogLevel::kWarning, "not_stamped", status,
+                    {{"request_id", job->call.request->request_id()}});
+          status = absl::OkStatus();
+        }
+        if (status.ok()) {
+          KeepReply(job);
+        } else {
+          Fail(job, status);
+        }
+      });
+}
+
+void RequestHandler::Find(
+    const Peer& peer, const std::string& request_id,
+    std::function<void(absl::StatusOr<v1::SignResponse>)> done) {
+  const absl::Status admitted = gate_.Check(peer);
+  if (!admitted.ok()) {
+    done(admitted);
+    return;
+  }
+  if (ledger_ == nullptr) {
+    done(MakeError(absl::StatusCode::kNotFound, v1::STAGE_TRANSPORT,
+                   v1::REASON_REQUEST_NOT_FOUND,
+                   "this server keeps no signatures"));
+    return;
+  }
+  ledger_->Find({peer.Name(), request_id},
+                [done = std::move(done)](absl::StatusOr<LedgerEntry> entry) {
+                  if (!entry.ok()) {
+                    done(entry.status());
+                  } else if (entry->state == LedgerState::kSigned) {
+                    done(MakeError(absl::StatusCode::kUnavailable,
+                                   v1::STAGE_CMS, v1::REASON_TSA_DOWN,
+                                   "the signature waits for its timestamp: "
+                                   "send the request again"));
+                  } else {
+                    done(std::move(entry->response));
+                  }
+                });
 }
 
 absl::Status RequestHandler::Reserve(size_t size) {
@@ -249,9 +426,12 @@ void RequestHandler::Release(size_t size) {
   buffered_size_ -= size;
 }
 
-void RequestHandler::Finish(size_t size) {
+void RequestHandler::Finish(Job& job, const absl::Status& status) {
+  job.call.done(status.ok()
+                    ? absl::StatusOr<v1::SignResponse>(std::move(job.response))
+                    : status);
   const std::lock_guard lock(mutex_);
-  buffered_size_ -= size;
+  buffered_size_ -= job.size;
   if (--in_flight_count_ == 0) idle_.notify_all();
 }
 

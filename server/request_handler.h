@@ -2,7 +2,11 @@
 // of gRPC.
 //
 //   SignRequest + Peer -> may you? -> token's line -> what is it? -> policy
-//     -> token signs -> verified -> SignResponse
+//     -> intent kept -> token signs -> verified -> signature kept -> timestamp
+//     -> reply kept -> SignResponse
+//
+// The token's threads end with the verified signature: while it is made durable
+// and stamped, they sign for others.
 
 #ifndef CODESEAL_SERVER_REQUEST_HANDLER_H_
 #define CODESEAL_SERVER_REQUEST_HANDLER_H_
@@ -21,12 +25,16 @@
 #include "codesign/base/clock.h"
 #include "server/config.h"
 #include "server/identity_store.h"
+#include "server/ledger.h"
 #include "server/own_signature.h"
 #include "server/peer.h"
+#include "server/request_check.h"
+#include "server/timestamps.h"
 
 namespace codeseal {
 
-// Thread-safe. Borrows everything; outlives what it was given to handle.
+// Thread-safe. Borrows everything, the ledger may be null; outlives what it was
+// given to handle.
 class RequestHandler {
  public:
   struct Call {
@@ -39,8 +47,14 @@ class RequestHandler {
   };
 
   RequestHandler(const IdentityStore& identities, PeerGate& gate,
+                 const TimestampAuthorities& timestamps, Ledger* ledger,
                  const LimitsConfig& limits, const Clock& clock)
-      : identities_(identities), gate_(gate), limits_(limits), clock_(clock) {}
+      : identities_(identities),
+        gate_(gate),
+        timestamps_(timestamps),
+        ledger_(ledger),
+        limits_(limits),
+        clock_(clock) {}
 
   // Returns at once; the work is done on the threads of the identity's token.
   void Sign(Call call);
@@ -49,6 +63,11 @@ class RequestHandler {
   // its items, so that an app is signed by one. Empty when there is none.
   std::string CurrentVersion(const std::string& identity,
                              const Peer& peer) const;
+
+  // What became of an earlier request of the peer.
+  // Errors: Ledger::Find()'s.
+  void Find(const Peer& peer, const std::string& request_id,
+            std::function<void(absl::StatusOr<v1::SignResponse>)> done);
 
   // Counts `size` bytes that a caller still sends towards what the server holds
   // at once, until Release().
@@ -65,12 +84,34 @@ class RequestHandler {
  private:
   absl::StatusOr<IdentityVersion*> Admit(const Call& call, size_t size);
   absl::Status ReserveLocked(size_t size);
-  absl::StatusOr<v1::SignResponse> Handle(const Call& call,
-                                          IdentityVersion& version) const;
-  void Finish(size_t size);
+  // A request on its way.
+  struct Job {
+    Call call;
+    size_t size = 0;  // of the request, bytes
+    v1::SignResponse response;
+    TimestampPlan timestamp;
+    LedgerKey key;
+    bool begun = false;     // with the ledger
+    bool answered = false;  // the response is complete: a replay, a dry run
+    bool kept = false;      // the ledger has the signature
+  };
+  // What the token's threads do: everything up to the signature.
+  absl::Status Handle(Job& job, IdentityVersion& version) const;
+  absl::Status Sign(Job& job, const CheckedRequest& checked,
+                    IdentityVersion& version) const;
+  // Each of the following takes the job to its end.
+  void KeepSignature(const std::shared_ptr<Job>& job,
+                     const IdentityVersion& version);
+  void KeepReply(const std::shared_ptr<Job>& job);
+  void Fail(const std::shared_ptr<Job>& job, const absl::Status& status);
+  void GetTimestamp(const std::shared_ptr<Job>& job,
+                    const IdentityVersion& version);
+  void Finish(Job& job, const absl::Status& status);
 
   const IdentityStore& identities_;
   PeerGate& gate_;
+  const TimestampAuthorities& timestamps_;
+  Ledger* const ledger_;
   const LimitsConfig limits_;
   const Clock& clock_;
   mutable OwnSignatureCheck own_signature_;

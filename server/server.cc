@@ -18,6 +18,8 @@
 #include "server/log.h"
 #include "server/request_handler.h"
 #include "server/services.h"
+#include "server/sqlite_ledger_store.h"
+#include "server/timestamps.h"
 
 namespace codeseal {
 namespace {
@@ -124,6 +126,8 @@ struct Server::Parts {
   std::unique_ptr<PeerGate> gate;
   std::unique_ptr<IdentityStore> identities;
   std::unique_ptr<IdentityAdmin> admin;
+  std::unique_ptr<Ledger> ledger;
+  std::unique_ptr<TimestampAuthorities> timestamps;
   std::unique_ptr<RequestHandler> handler;
   std::unique_ptr<SigningServiceImpl> signing;
   std::unique_ptr<IdentityServiceImpl> identity_service;
@@ -147,9 +151,18 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
       parts->identities,
       IdentityStore::Create(config, make_token, std::move(options)));
   parts->admin = std::make_unique<IdentityAdmin>(*parts->identities, clock);
+  if (!config.state.ledger.empty()) {
+    ASSIGN_OR_RETURN(std::unique_ptr<LedgerStore> store,
+                     OpenSqliteLedgerStore(config.state.ledger));
+    parts->ledger = std::make_unique<Ledger>(std::move(store),
+                                             config.state.retention, clock);
+  }
+  ASSIGN_OR_RETURN(parts->timestamps,
+                   TimestampAuthorities::Create(config.authorities, clock));
   ASSIGN_OR_RETURN(parts->listener, Listener::Bind(config.listen));
   parts->handler = std::make_unique<RequestHandler>(
-      *parts->identities, *parts->gate, config.limits, clock);
+      *parts->identities, *parts->gate, *parts->timestamps, parts->ledger.get(),
+      config.limits, clock);
   parts->signing = std::make_unique<SigningServiceImpl>(
       *parts->handler, parts->peers, config.limits);
   parts->identity_service = std::make_unique<IdentityServiceImpl>(
@@ -195,6 +208,8 @@ absl::Status Server::CheckConfig(const ServerConfig& config,
                                  const Clock& clock) {
   RETURN_IF_ERROR(MakeCredentials(config.tls).status());
   RETURN_IF_ERROR(PeerGate::Create(config.tls.deny_list, clock).status());
+  RETURN_IF_ERROR(
+      TimestampAuthorities::Create(config.authorities, clock).status());
   ASSIGN_OR_RETURN(IdentityStoreOptions options,
                    StoreOptions(config, clock, /*lock=*/false));
   return IdentityStore::Create(config, make_token, std::move(options)).status();
@@ -204,11 +219,14 @@ Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
 Server::~Server() {
   Drain();
-  // The tokens' threads end first: they use everything else.
+  // The tokens' threads end first: they use everything else. They hand work to
+  // the ledger's and to those of the timestamps, which hand it to each other.
   parts_->server.reset();
   parts_->identity_service.reset();
   parts_->admin.reset();
   parts_->identities.reset();
+  parts_->timestamps.reset();
+  parts_->ledger.reset();
 }
 
 const std::string& Server::bound_address() const {

@@ -109,6 +109,49 @@ grpc::ServerUnaryReactor* SigningServiceImpl::Sign(
   return call;
 }
 
+// One GetSignature() call, likewise.
+class SigningServiceImpl::FindCall : public grpc::ServerUnaryReactor {
+ public:
+  explicit FindCall(SigningServiceImpl& service) : service_(service) {
+    service_.CallOpened();
+  }
+
+  void Start(grpc::CallbackServerContext* context,
+             const v1::GetSignatureRequest* request,
+             v1::SignResponse* response) {
+    absl::StatusOr<std::shared_ptr<const Peer>> peer =
+        service_.peers_.Read(*context->auth_context());
+    if (!peer.ok()) {
+      Finish(StatusToGrpc(peer.status(), request->request_id()));
+      return;
+    }
+    service_.handler_.Find(
+        **peer, request->request_id(),
+        [this, request, response,
+         peer = *peer](absl::StatusOr<v1::SignResponse> found) {
+          if (found.ok()) response->Swap(&*found);
+          Finish(StatusToGrpc(found.status(), request->request_id(),
+                              peer->Name()));
+        });
+  }
+
+ private:
+  void OnDone() override {
+    service_.CallDone();
+    delete this;
+  }
+
+  SigningServiceImpl& service_;
+};
+
+grpc::ServerUnaryReactor* SigningServiceImpl::GetSignature(
+    grpc::CallbackServerContext* context,
+    const v1::GetSignatureRequest* request, v1::SignResponse* response) {
+  auto* const call = new FindCall(*this);
+  call->Start(context, request, response);
+  return call;
+}
+
 grpc::ServerBidiReactor<v1::SignStreamRequest, v1::SignStreamResponse>*
 SigningServiceImpl::SignStream(grpc::CallbackServerContext* context) {
   const auto stream = std::make_shared<SigningStream>(

@@ -49,6 +49,9 @@ class SigningServiceImpl : public v1::SigningService::CallbackService {
                                  v1::SignResponse* response) override;
   grpc::ServerBidiReactor<v1::SignStreamRequest, v1::SignStreamResponse>*
   SignStream(grpc::CallbackServerContext* context) override;
+  grpc::ServerUnaryReactor* GetSignature(grpc::CallbackServerContext* context,
+                                         const v1::GetSignatureRequest* request,
+                                         v1::SignResponse* response) override;
 
   // Ends every stream as soon as what it read is answered, with UNAVAILABLE
   // REASON_DRAINING, and waits until no call is open: every answer is on its
@@ -57,6 +60,7 @@ class SigningServiceImpl : public v1::SigningService::CallbackService {
 
  private:
   class SignCall;
+  class FindCall;
 
   void CallOpened();
   void CallDone();

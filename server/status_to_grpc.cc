@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 
+#include "absl/time/time.h"
 #include "codesign/base/error.h"
 #include "codesign/base/utf8.h"
 #include "server/log.h"
@@ -50,6 +51,18 @@ std::string Bounded(std::string text, size_t max_size) {
   return text.substr(0, max_size) + "...";
 }
 
+// How long a caller should wait before it sends the same request again; zero
+// when that is no use.
+absl::Duration RetryDelay(absl::StatusCode code, Reason reason) {
+  if (reason == v1::REASON_TSA_DOWN) return absl::Seconds(5);
+  if (code == absl::StatusCode::kUnavailable ||
+      code == absl::StatusCode::kResourceExhausted ||
+      code == absl::StatusCode::kAborted) {
+    return absl::Seconds(1);
+  }
+  return absl::ZeroDuration();
+}
+
 LogLevel LevelOf(absl::StatusCode code) {
   return code == absl::StatusCode::kInternal ? LogLevel::kError
                                              : LogLevel::kWarning;
@@ -83,6 +96,15 @@ v1::Status StatusToWire(const absl::Status& status, std::string_view request_id,
   }
   detail->set_request_id(std::string(request_id));
   wire.add_details()->PackFrom(*detail);
+  const absl::Duration delay =
+      RetryDelay(static_cast<absl::StatusCode>(wire.code()), detail->reason());
+  if (delay > absl::ZeroDuration()) {
+    v1::RetryInfo retry;
+    retry.mutable_retry_delay()->set_seconds(absl::ToInt64Seconds(delay));
+    google::protobuf::Any& packed = *wire.add_details();
+    packed.set_type_url("type.googleapis.com/google.rpc.RetryInfo");
+    packed.set_value(retry.SerializeAsString());
+  }
   return wire;
 }
 

@@ -18,7 +18,8 @@ namespace codeseal {
 
 // Both functions log the full Status with `request_id` and `peer` (whichever
 // are known) and return what an untrusted caller may see: the code, the
-// message, and an ErrorDetail with the request id. CK_RV values and paths of
+// message, an ErrorDetail with the request id, and, when trying again may help,
+// a RetryInfo that says when. CK_RV values and paths of
 // this machine are taken out. A Status without ErrorDetail becomes INTERNAL
 // REASON_INTERNAL and its message stays in the log. OK stays OK and is not
 // logged.

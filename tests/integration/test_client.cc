@@ -28,7 +28,7 @@ absl::Status Decode(const v1::Status& status) {
   const absl::Status plain(static_cast<absl::StatusCode>(status.code()),
                            status.message());
   ErrorDetail detail;
-  if (status.details_size() != 1 || !status.details(0).UnpackTo(&detail)) {
+  if (status.details_size() < 1 || !status.details(0).UnpackTo(&detail)) {
     return plain;
   }
   return WithErrorDetail(plain, detail);
@@ -70,6 +70,19 @@ TestClient::Result TestClient::Sign(const v1::SignRequest& request,
   v1::SignResponse response;
   const absl::Status status =
       Decode(signing_->Sign(&context, request, &response));
+  if (!status.ok()) return status;
+  return response;
+}
+
+absl::StatusOr<v1::SignResponse> TestClient::GetSignature(
+    const std::string& request_id) {
+  grpc::ClientContext context;
+  SetDeadline(context, absl::Seconds(20));
+  v1::GetSignatureRequest request;
+  request.set_request_id(request_id);
+  v1::SignResponse response;
+  const absl::Status status =
+      Decode(signing_->GetSignature(&context, request, &response));
   if (!status.ok()) return status;
   return response;
 }

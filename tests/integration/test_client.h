@@ -36,6 +36,7 @@ class TestClient {
 
   Result Sign(const v1::SignRequest& request,
               absl::Duration timeout = absl::Seconds(20));
+  absl::StatusOr<v1::SignResponse> GetSignature(const std::string& request_id);
   absl::StatusOr<v1::Identity> GetIdentity(const std::string& name);
   absl::StatusOr<std::vector<v1::Identity>> ListIdentities();
   absl::Status ClearPinHold(const std::string& token);

@@ -34,6 +34,15 @@ tokens:
     init_args: "configdir='x'"
     serialize: true
   other: {module: file, serials: [abc], pin_source: credential:other, idle_ping: 7s, quirks: [no-os-locking, pin-per-signature]}
+tsa:
+  apple: {urls: ["http://timestamp.apple.com/ts01"], profile: apple}
+  own:
+    urls: ["https://a.example/ts", "https://b.example/ts"]
+    roots: file
+    timeout: 2s
+    attempts: 3
+    concurrency: 40
+    policy: 1.2.3.4
 identities:
   - name: teams/ABCDE12345/identities/app
     versions:
@@ -47,12 +56,13 @@ identities:
       entitlements_deny: [get-task-allow]
       allow_digest_only: true
       allow_packages: true
+    timestamp: {tsa: apple, mode: preferred, also: [own]}
     allow:
       - {spiffe: "spiffe://corp/ci/*", dns: "*.ci"}
       - {fingerprint: "01:23456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF"}
 limits: {message: 1MiB, item: 8MiB, buffered: 64MiB, streams: 5,
          stream_window: 6, queue: 7, queue_age: 8s, deadline: 1m, drain: 2m}
-state: {folder: kept}
+state: {folder: kept, sqlite: {path: ledger.db}, retention: 24h}
 admin: {allow: [{dns: "admin.corp"}]}
 )";
 
@@ -83,6 +93,27 @@ class ConfigTest : public ::testing::Test {
   std::string complete_ = kComplete;
 };
 
+TEST_F(ConfigTest, ATimestampIsRequiredUnlessItSaysOtherwise) {
+  const ParsedConfig parsed = ParseConfig(
+      With("{tsa: apple, mode: preferred, also: [own]}", "{tsa: apple}"),
+      folder_.path());
+  ASSERT_THAT(parsed.problems, IsEmpty());
+  EXPECT_EQ(parsed.config.identities[0].timestamp.mode,
+            TimestampPolicy::kRequired);
+}
+
+TEST_F(ConfigTest, TimestampAuthoritiesMustBeAddressesWithRoots) {
+  EXPECT_THAT(
+      Problems(With("http://timestamp.apple.com/ts01", "file:///etc/passwd")),
+      ElementsAre(HasSubstr("tsa.apple.urls: want http://")));
+  EXPECT_THAT(Problems(With("    roots: file\n", "")),
+              ElementsAre(HasSubstr("tsa.own.roots: ")));
+  EXPECT_THAT(Problems(With("tsa: apple,", "tsa: aple,")),
+              ElementsAre(HasSubstr("did you mean apple?")));
+  EXPECT_THAT(Problems(With("also: [own]", "also: [none]")),
+              ElementsAre(HasSubstr("none is not under tsa")));
+}
+
 TEST_F(ConfigTest, ReadsEveryKey) {
   const ParsedConfig parsed = ParseConfig(complete_, folder_.path());
   ASSERT_THAT(Problems(complete_), IsEmpty());
@@ -95,6 +126,9 @@ TEST_F(ConfigTest, ReadsEveryKey) {
   EXPECT_EQ(config.tls.key, file);
   EXPECT_EQ(config.tls.client_ca, file);
   EXPECT_EQ(config.tls.deny_list, file);
+
+  EXPECT_EQ(config.state.ledger, folder_.Path("ledger.db"));
+  EXPECT_EQ(config.state.retention, absl::Hours(24));
 
   ASSERT_EQ(config.tokens.size(), 2u);
   const TokenConfig& token = config.tokens[0];
@@ -119,7 +153,24 @@ TEST_F(ConfigTest, ReadsEveryKey) {
   ASSERT_EQ(config.admin.allow.size(), 1u);
   EXPECT_EQ(config.admin.allow[0].dns, "admin.corp");
 
+  ASSERT_EQ(config.authorities.size(), 2u);
+  EXPECT_EQ(config.authorities[0].name, "apple");
+  EXPECT_EQ(config.authorities[0].profile, TimestampProfile::kApple);
+  EXPECT_EQ(config.authorities[0].attempts, 5u);
+  const TsaConfig& tsa = config.authorities[1];
+  EXPECT_THAT(tsa.urls,
+              ElementsAre("https://a.example/ts", "https://b.example/ts"));
+  EXPECT_EQ(tsa.roots, file);
+  EXPECT_EQ(tsa.timeout, absl::Seconds(2));
+  EXPECT_EQ(tsa.attempts, 3u);
+  EXPECT_EQ(tsa.concurrency, 40u);
+  EXPECT_EQ(tsa.policy, "1.2.3.4");
+  EXPECT_EQ(tsa.profile, TimestampProfile::kRfc3161);
+
   ASSERT_EQ(config.identities.size(), 1u);
+  EXPECT_EQ(config.identities[0].timestamp.tsa, "apple");
+  EXPECT_EQ(config.identities[0].timestamp.mode, TimestampPolicy::kPreferred);
+  EXPECT_THAT(config.identities[0].timestamp.also, ElementsAre("own"));
   const IdentityConfig& identity = config.identities[0];
   EXPECT_EQ(identity.name, "teams/ABCDE12345/identities/app");
   ASSERT_EQ(identity.versions.size(), 2u);

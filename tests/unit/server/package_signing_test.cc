@@ -52,8 +52,11 @@ class PackageSigningTest : public testing::ServerFixture {
     auto gate = PeerGate::Create("", clock_);
     ASSERT_THAT(gate, IsOk());
     gate_ = *std::move(gate);
-    handler_ = std::make_unique<RequestHandler>(*store_, *gate_, config_.limits,
-                                                clock_);
+    auto timestamps = TimestampAuthorities::Create(config_.authorities, clock_);
+    ASSERT_THAT(timestamps, IsOk());
+    timestamps_ = *std::move(timestamps);
+    handler_ = std::make_unique<RequestHandler>(
+        *store_, *gate_, *timestamps_, nullptr, config_.limits, clock_);
   }
 
   std::vector<Certificate> Chain() const {
@@ -97,6 +100,7 @@ class PackageSigningTest : public testing::ServerFixture {
       absl::FromUnixSeconds(absl::ToUnixSeconds(absl::Now()) + 60)};
   std::optional<PackagePlan> plan_;
   std::unique_ptr<PeerGate> gate_;
+  std::unique_ptr<TimestampAuthorities> timestamps_;
   std::unique_ptr<RequestHandler> handler_;
   std::unique_ptr<IdentityStore> store_;
 };

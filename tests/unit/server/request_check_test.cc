@@ -280,7 +280,14 @@ INSTANTIATE_TEST_SUITE_P(
                    set.mutable_digests()->DeleteSubrange(0, 1);
                  }},
         RuleCase{"Timestamp", "SR-16", kBadRequest,
-                 [](auto& r) { r.set_timestamp(v1::TIMESTAMP_MODE_REQUIRED); }},
+                 [](auto& r) {
+                   r.set_timestamp(v1::TIMESTAMP_MODE_NONE);
+                   r.set_timestamp_url("http://tsa.example");
+                 }},
+        RuleCase{"TimestampMode", "SR-16", kBadRequest,
+                 [](auto& r) {
+                   r.set_timestamp(static_cast<v1::TimestampMode>(9));
+                 }},
         RuleCase{"SigningTime", "SR-17", kBadRequest,
                  [](auto& r) {
                    r.mutable_signing_time()->set_seconds(int64_t{1} << 60);

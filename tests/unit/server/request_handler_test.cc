@@ -40,8 +40,11 @@ class RequestHandlerTest : public testing::ServerFixture {
     auto gate = PeerGate::Create("", clock_);
     ASSERT_THAT(gate, IsOk());
     gate_ = *std::move(gate);
-    handler_ = std::make_unique<RequestHandler>(*store_, *gate_, config_.limits,
-                                                clock_);
+    auto timestamps = TimestampAuthorities::Create(config_.authorities, clock_);
+    ASSERT_THAT(timestamps, IsOk());
+    timestamps_ = *std::move(timestamps);
+    handler_ = std::make_unique<RequestHandler>(
+        *store_, *gate_, *timestamps_, nullptr, config_.limits, clock_);
   }
   // The tokens' threads end before the rest.
   ~RequestHandlerTest() override { store_.reset(); }
@@ -67,6 +70,7 @@ class RequestHandlerTest : public testing::ServerFixture {
   testing::FakeClock clock_{
       absl::FromUnixSeconds(absl::ToUnixSeconds(absl::Now()) + 60)};
   std::unique_ptr<PeerGate> gate_;
+  std::unique_ptr<TimestampAuthorities> timestamps_;
   std::unique_ptr<RequestHandler> handler_;
   std::unique_ptr<IdentityStore> store_;
 };

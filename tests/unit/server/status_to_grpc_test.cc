@@ -22,8 +22,8 @@ absl::Status Decode(const grpc::Status& status) {
   EXPECT_TRUE(wire.ParseFromString(status.error_details()));
   EXPECT_EQ(wire.code(), static_cast<int>(status.error_code()));
   EXPECT_EQ(wire.message(), status.error_message());
-  EXPECT_EQ(wire.details_size(), 1);
-  EXPECT_TRUE(wire.details_size() == 1 && wire.details(0).UnpackTo(&detail));
+  EXPECT_GE(wire.details_size(), 1);
+  EXPECT_TRUE(wire.details_size() >= 1 && wire.details(0).UnpackTo(&detail));
   return WithErrorDetail(
       absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                    status.error_message()),
