@@ -25,6 +25,9 @@ struct SignerOptions {
   std::string token_uri;   // RFC 7512; empty: a server
   std::string chain_path;  // PEM with what the token does not hold
   bool imported_key_allowed = false;
+  // PEM: roots of the timestamp authority, for a token here; empty: those that
+  // this machine trusts.
+  std::string timestamp_roots_path;
   absl::Duration timeout = absl::Seconds(120);
 };
 

@@ -106,7 +106,8 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(
 
 bool MayTryAgain(const absl::Status& status) {
   const Reason reason = GetReason(status);
-  return (absl::IsUnavailable(status) || reason == v1::REASON_OVERLOADED) &&
+  return (absl::IsUnavailable(status) || reason == v1::REASON_OVERLOADED ||
+          reason == v1::REASON_IN_PROGRESS) &&
          reason != v1::REASON_TLS_FAILED;
 }
 

@@ -79,7 +79,7 @@ absl::StatusOr<IdentityCollection> LookAtToken(const SignerOptions& options) {
 // operators' business: codeseald token list.
 absl::StatusOr<IdentityCollection> LookAtServer(const SignerOptions& options) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Signer> signer,
-                   OpenSigner(options, v1::TIMESTAMP_MODE_UNSPECIFIED, false));
+                   OpenSigner(options, TimestampWish(), false));
   ASSIGN_OR_RETURN(const std::vector<SigningIdentity> identities,
                    signer->ListIdentities());
   IdentityCollection collection;

@@ -316,6 +316,27 @@ std::string_view FixHint(Reason reason) {
     case v1::REASON_IDENTITY_STATE:
       return "look at the versions with `codeseald identity list`; a version "
              "goes from staged over active and retired to disabled";
+    case v1::REASON_TSA_DOWN:
+      return "try again later; until then --timestamp=none signs without a "
+             "timestamp, where the identity allows it";
+    case v1::REASON_NO_TIMESTAMP_AUTHORITY:
+      return "leave --timestamp out, or let the server's administrator name "
+             "an authority: tsa: in its configuration, timestamp: {tsa: NAME} "
+             "at the identity";
+    case v1::REASON_CLOCK:
+      return "let the server's administrator set its clock (NTP); nothing is "
+             "stamped while it is wrong";
+    case v1::REASON_REQUEST_ID_REUSED:
+      return "use a new request id for every new signature";
+    case v1::REASON_IN_PROGRESS:
+      return "the same request is being answered: ask again in a moment with "
+             "the same request id";
+    case v1::REASON_INDETERMINATE:
+      return "the server stopped in the middle of this request: ask with "
+             "GetSignature, then sign with a new request id";
+    case v1::REASON_REQUEST_NOT_FOUND:
+      return "the server keeps no signature under this request id: sign again "
+             "with a new one";
     case v1::REASON_STATE_STORE:
       return "give codeseald a folder of its own with state: {folder: ...}, on "
              "a "

@@ -52,7 +52,7 @@ nlohmann::json Describe(const SigningIdentity& identity) {
 absl::StatusOr<std::vector<SigningIdentity>> List(
     const SignerOptions& options) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Signer> signer,
-                   OpenSigner(options, v1::TIMESTAMP_MODE_UNSPECIFIED, false));
+                   OpenSigner(options, TimestampWish(), false));
   return signer->ListIdentities();
 }
 
@@ -60,7 +60,7 @@ absl::StatusOr<std::vector<SigningIdentity>> List(
 absl::StatusOr<SigningIdentity> Get(const SignerOptions& options,
                                     const std::string& name) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Signer> signer,
-                   OpenSigner(options, v1::TIMESTAMP_MODE_UNSPECIFIED, false));
+                   OpenSigner(options, TimestampWish(), false));
   absl::StatusOr<SigningIdentity> usable = FindIdentity(*signer, name);
   if (usable.ok()) return usable;
   absl::StatusOr<std::vector<SigningIdentity>> listed =

@@ -15,6 +15,7 @@
 #include "codesign/base/clock.h"
 #include "codesign/base/error.h"
 #include "hsm/token_uri.h"
+#include "tsa/timestamper.h"
 
 namespace codeseal::client {
 namespace {
@@ -24,8 +25,41 @@ const Clock& WallClock() {
   return clock;
 }
 
+// Debian's list of all that it trusts.
+constexpr char kSystemRoots[] = "/etc/ssl/certs/ca-certificates.crt";
+constexpr char kAppleTimestampUrl[] = "http://timestamp.apple.com/ts01";
+
+// Who stamps what a token on this machine signs; null when nobody does.
+absl::StatusOr<std::shared_ptr<Timestamper>> OpenTimestamper(
+    const SignerOptions& options, const TimestampWish& wish) {
+  if (wish.mode != v1::TIMESTAMP_MODE_REQUIRED) return nullptr;
+  TimestamperOptions tsa;
+  tsa.urls = {wish.url.empty() ? kAppleTimestampUrl : wish.url};
+  tsa.name = tsa.urls.front();
+  tsa.timeout = absl::Seconds(15);  // as codesign
+  if (wish.url.empty() || wish.url.starts_with("http://timestamp.apple.com/")) {
+    tsa.rules.profile = TimestampProfile::kApple;
+  } else if (options.timestamp_roots_path.empty()) {
+    absl::StatusOr<std::vector<Certificate>> roots =
+        ReadCertificates(kSystemRoots);
+    if (!roots.ok()) {
+      return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                       v1::REASON_USAGE,
+                       "this machine has no list of trusted roots: name the "
+                       "timestamp authority's with --timestamp-roots PEM");
+    }
+    tsa.rules.roots = *std::move(roots);
+  }
+  if (!options.timestamp_roots_path.empty()) {
+    ASSIGN_OR_RETURN(tsa.rules.roots,
+                     ReadCertificates(options.timestamp_roots_path));
+  }
+  return std::make_shared<Timestamper>(std::move(tsa), WallClock());
+}
+
 absl::StatusOr<std::unique_ptr<Signer>> OpenTokenSigner(
-    const SignerOptions& options, bool validate_only) {
+    const SignerOptions& options, const TimestampWish& timestamp,
+    bool validate_only) {
   ASSIGN_OR_RETURN(LocalToken local,
                    OpenLocalToken(options.token_uri, options.timeout));
   TokenSignerOptions signer_options;
@@ -39,6 +73,8 @@ absl::StatusOr<std::unique_ptr<Signer>> OpenTokenSigner(
                          ": touch it if it blinks\n"
                   << std::flush;
       };
+  ASSIGN_OR_RETURN(signer_options.timestamper,
+                   OpenTimestamper(options, timestamp));
   if (options.imported_key_allowed) {
     signer_options.key_policy = KeyPolicy::kImportedAllowed;
   }
@@ -83,11 +119,11 @@ absl::StatusOr<std::vector<Certificate>> ReadCertificates(
   return certificates;
 }
 
-absl::StatusOr<std::unique_ptr<Signer>> OpenSigner(const SignerOptions& options,
-                                                   v1::TimestampMode timestamp,
-                                                   bool validate_only) {
+absl::StatusOr<std::unique_ptr<Signer>> OpenSigner(
+    const SignerOptions& options, const TimestampWish& timestamp,
+    bool validate_only) {
   if (!options.token_uri.empty()) {
-    return OpenTokenSigner(options, validate_only);
+    return OpenTokenSigner(options, timestamp, validate_only);
   }
   const Environment environment = ProcessEnvironment();
   ASSIGN_OR_RETURN(const ConnectionSettings settings,

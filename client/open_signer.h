@@ -11,19 +11,18 @@
 #include "absl/time/time.h"
 #include "client/commands.h"
 #include "client/pin_prompt.h"
+#include "client/sign_options.h"
 #include "client/signer.h"
-#include "codeseal/v1/signing.pb.h"
 #include "codesign/cms/certificate.h"
 #include "hsm/token.h"
 
 namespace codeseal::client {
 
-// A token's signer with --token, else a server's. `timestamp` is for the
-// server; `validate_only` is a dry run. Asks for a PIN when the token URI names
-// no source; connects to nothing yet.
-absl::StatusOr<std::unique_ptr<Signer>> OpenSigner(const SignerOptions& options,
-                                                   v1::TimestampMode timestamp,
-                                                   bool validate_only);
+// A token's signer with --token, else a server's. `validate_only` is a dry run.
+// Asks for a PIN when the token URI names no source; connects to nothing yet.
+absl::StatusOr<std::unique_ptr<Signer>> OpenSigner(
+    const SignerOptions& options, const TimestampWish& timestamp,
+    bool validate_only);
 
 // A token on this machine, its PIN asked for if the URI has no pin-source.
 struct LocalToken {

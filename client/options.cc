@@ -75,6 +75,10 @@ void AddSignerOptions(CLI::App& app, SignerOptions& signer, Parsed& parsed) {
       "URI");
   add("--chain", signer.chain_path,
       "certificates that the token does not hold (CODESEAL_CHAIN)", "PEM");
+  add("--timestamp-roots", signer.timestamp_roots_path,
+      "with --token: roots that --timestamp=URL may end in (default: those "
+      "that this machine trusts)",
+      "PEM");
   app.add_flag("--allow-imported-key", signer.imported_key_allowed,
                "accept a key that was not generated inside the token")
       ->group(group);
@@ -120,7 +124,9 @@ void AddSign(CLI::App& root, Parsed& parsed) {
   app.add_option("-r,--requirements", sign.requirement, kRequirementHelp)
       ->type_name("REQ");
   app.add_option("--timestamp", sign.timestamp,
-                 "none, or where to get a timestamp (--timestamp=URL)")
+                 "ask for a timestamp; =none for none, =URL for one of this "
+                 "server's (default: as the identity's configuration says; "
+                 "with --token none, and Apple's server without URL)")
       ->type_name("MODE");
   app.add_option("--preserve-metadata", sign.preserve_metadata,
                  "keep from the old signature: identifier, entitlements, "

@@ -307,6 +307,9 @@ void SignPackageFile(const std::string& path, const SigningOptions& options,
   if (done->signatures.signing_time.has_value()) {
     result["signing_time"] = FormatUtc(*done->signatures.signing_time);
   }
+  if (done->signatures.timestamp.has_value()) {
+    result["timestamp"] = FormatUtc(*done->signatures.timestamp);
+  }
   reporter.Succeed(std::move(result));
 }
 

@@ -81,6 +81,11 @@ std::optional<absl::Time> SigningTime(const v1::SignResponse& response) {
          absl::Nanoseconds(response.signing_time().nanos());
 }
 
+std::optional<absl::Time> TimestampOf(const v1::SignResponse& response) {
+  if (!response.has_timestamp()) return std::nullopt;
+  return absl::FromUnixSeconds(response.timestamp().time().seconds());
+}
+
 // The stream's half that reads runs on a thread of its own: answers come while
 // later slices are still being sent.
 class SigningStream {
@@ -154,6 +159,7 @@ class SigningStream {
     signature.request_id = result.request_id();
     signature.replayed = response.replayed();
     signature.signing_time = SigningTime(response);
+    signature.timestamp = TimestampOf(response);
     return signature;
   }
 
@@ -243,7 +249,11 @@ class RemoteSigner : public Signer {
     };
     if (!slices.empty()) CallWithRetry(options_.limits, attempt).IgnoreError();
     for (size_t i = 0; i < slices.size(); ++i) {
-      if (results[i].ok()) continue;
+      if (results[i].ok()) {
+        const absl::Status stamped = CheckStamped(results[i]->timestamp);
+        if (stamped.ok()) continue;
+        results[i] = stamped;
+      }
       results[i] = WithRequestId(results[i].status(), request_ids[i]);
     }
     return results;
@@ -264,7 +274,8 @@ class RemoteSigner : public Signer {
       member->set_stored(ToString(each.stored));
     }
     request.mutable_artifact()->set_path(plan.path());
-    request.set_timestamp(options_.timestamp);
+    request.set_timestamp(options_.timestamp.mode);
+    request.set_timestamp_url(options_.timestamp.url);
     request.set_validate_only(options_.validate_only);
 
     v1::SignResponse response;
@@ -277,6 +288,8 @@ class RemoteSigner : public Signer {
     signatures.cms = ToBytes(response.cms());
     signatures.request_id = request.request_id();
     signatures.signing_time = SigningTime(response);
+    signatures.timestamp = TimestampOf(response);
+    RETURN_IF_ERROR(CheckStamped(signatures.timestamp));
     signatures.replayed = response.replayed();
     return signatures;
   }
@@ -311,7 +324,8 @@ class RemoteSigner : public Signer {
     }
     request.mutable_artifact()->set_path(slice.path);
     request.mutable_artifact()->set_architecture(slice.plan->architecture);
-    request.set_timestamp(options_.timestamp);
+    request.set_timestamp(options_.timestamp.mode);
+    request.set_timestamp_url(options_.timestamp.url);
     request.set_validate_only(options_.validate_only);
     return request;
   }
@@ -364,6 +378,16 @@ class RemoteSigner : public Signer {
       if (!stream.Write(message)) return false;
     }
     return true;
+  }
+
+  // What was asked for is there: the token itself is checked before it is
+  // embedded.
+  absl::Status CheckStamped(const std::optional<absl::Time>& timestamp) const {
+    if (options_.timestamp.mode != v1::TIMESTAMP_MODE_REQUIRED ||
+        options_.validate_only || timestamp.has_value()) {
+      return absl::OkStatus();
+    }
+    return Misbehaved("a signature without the timestamp that was asked for");
   }
 
   static absl::Status WithRequestId(absl::Status status,

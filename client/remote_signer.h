@@ -9,14 +9,14 @@
 #include <memory>
 
 #include "client/connection.h"
+#include "client/sign_options.h"
 #include "client/signer.h"
-#include "codeseal/v1/signing.pb.h"
 
 namespace codeseal::client {
 
 struct RemoteSignerOptions {
   CallLimits limits;
-  v1::TimestampMode timestamp = v1::TIMESTAMP_MODE_UNSPECIFIED;
+  TimestampWish timestamp = {};
   bool validate_only = false;  // --dry-run: the server judges, no key is used
 };
 

@@ -39,7 +39,7 @@ std::string Format(const std::vector<Line>& lines, bool valid_only,
 absl::StatusOr<std::vector<SigningIdentity>> List(
     const SignerOptions& options) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Signer> signer,
-                   OpenSigner(options, v1::TIMESTAMP_MODE_UNSPECIFIED, false));
+                   OpenSigner(options, TimestampWish(), false));
   return signer->ListIdentities();
 }
 

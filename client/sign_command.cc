@@ -114,6 +114,9 @@ nlohmann::json DescribeSlice(const SlicePlan& slice,
   if (signature->signing_time.has_value()) {
     json["signing_time"] = FormatUtc(*signature->signing_time);
   }
+  if (signature->timestamp.has_value()) {
+    json["timestamp"] = FormatUtc(*signature->timestamp);
+  }
   return json;
 }
 
@@ -229,10 +232,17 @@ absl::StatusOr<Setup> Prepare(const SignCommand& command) {
   if (!command.settings_path.empty()) {
     ASSIGN_OR_RETURN(setup.settings, SignSettings::Load(command.settings_path));
   }
-  ASSIGN_OR_RETURN(const v1::TimestampMode timestamp,
-                   ReadTimestampMode(command.timestamp));
+  ASSIGN_OR_RETURN(const TimestampWish timestamp,
+                   ReadTimestampWish(command.timestamp));
   setup.identity.name = command.identity;
-  if (command.identity == "-") return setup;
+  if (command.identity == "-") {
+    if (timestamp.mode != v1::TIMESTAMP_MODE_REQUIRED) return setup;
+    return WithSubject(
+        MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                  v1::REASON_BAD_OPTION,
+                  "an ad-hoc signature has no room for a timestamp"),
+        "--timestamp");
+  }
   ASSIGN_OR_RETURN(setup.signer,
                    OpenSigner(command.signer, timestamp, command.dry_run));
   ASSIGN_OR_RETURN(setup.identity,

@@ -23,6 +23,7 @@
 #include "codesign/requirement/compiler.h"
 #include "codesign/requirement/requirement.h"
 #include "codesign/super_blob.h"
+#include "tsa/timestamper.h"
 
 namespace codeseal::client {
 namespace {
@@ -278,11 +279,16 @@ absl::StatusOr<SigningOptions> ReadSigningOptions(const SignCommand& command) {
   return options;
 }
 
-absl::StatusOr<v1::TimestampMode> ReadTimestampMode(const std::string& text) {
-  if (text.empty()) return v1::TIMESTAMP_MODE_UNSPECIFIED;
-  if (text == "none") return v1::TIMESTAMP_MODE_NONE;
+absl::StatusOr<TimestampWish> ReadTimestampWish(const std::string& text) {
+  if (text.empty()) return TimestampWish();
+  if (text == "none") return TimestampWish{v1::TIMESTAMP_MODE_NONE, ""};
+  if (text == "default") return TimestampWish{v1::TIMESTAMP_MODE_REQUIRED, ""};
+  if (IsTimestampUrl(text)) {
+    return TimestampWish{v1::TIMESTAMP_MODE_REQUIRED, text};
+  }
   return BadOption("--timestamp",
-                   "timestamps are not offered yet; only none is possible");
+                   "want none, or the URL of a timestamp server: "
+                   "--timestamp=http://HOST/PATH");
 }
 
 absl::StatusOr<Bytes> ReadRequirementBlob(const std::string& argument,

@@ -22,9 +22,13 @@ namespace codeseal::client {
 // subject; the faults of files; REASON_REQUIREMENT_SYNTAX.
 absl::StatusOr<SigningOptions> ReadSigningOptions(const SignCommand& command);
 
-// "" and "none"; anything else asks for a timestamp, which no server offers
-// yet. Errors: REASON_BAD_OPTION.
-absl::StatusOr<v1::TimestampMode> ReadTimestampMode(const std::string& text);
+struct TimestampWish {
+  v1::TimestampMode mode = v1::TIMESTAMP_MODE_UNSPECIFIED;
+  std::string url;  // of a certain authority; empty: the signer's own choice
+};
+// "" leaves it to the signer; "none"; "default", or the URL of an authority.
+// Errors: REASON_BAD_OPTION.
+absl::StatusOr<TimestampWish> ReadTimestampWish(const std::string& text);
 
 // A compiled requirement (fade0c00) or set (fade0c01) from "=TEXT", or from the
 // file of that name, which holds text or is compiled already; "-" is standard

@@ -4,6 +4,7 @@
 #include "codesign/base/error.h"
 #include "codesign/cms/apple_cms.h"
 #include "codesign/cms/digest_signature.h"
+#include "codesign/cms/timestamp.h"
 
 namespace codeseal::client {
 namespace {
@@ -25,6 +26,14 @@ absl::Status CheckCms(ByteView cms, const CmsContent& content,
     return Mistrust(absl::StrCat("it is by ", signature->signer.CommonName(),
                                  ", not by ",
                                  identity.chain.front().CommonName()));
+  }
+  if (signature->timestamp_token.has_value()) {
+    const absl::Status timestamp =
+        VerifyTimestampToken(*signature->timestamp_token,
+                             signature->signature_value,
+                             signature->certificates)
+            .status();
+    if (!timestamp.ok()) return Mistrust(std::string(Message(timestamp)));
   }
   return absl::OkStatus();
 }

@@ -41,7 +41,8 @@ struct SliceSignature {
   Bytes cms;               // ContentInfo; empty when it was only judged
   std::string request_id;  // empty without a server
   std::optional<absl::Time> signing_time;
-  bool replayed = false;  // the result of an earlier request
+  std::optional<absl::Time> timestamp;  // the authority's, if there is a token
+  bool replayed = false;                // the result of an earlier request
 };
 
 // Both signatures of a flat package.
@@ -50,7 +51,8 @@ struct PackageSignatures {
   Bytes cms;               // ContentInfo; empty when it was only judged
   std::string request_id;  // empty without a server
   std::optional<absl::Time> signing_time;
-  bool replayed = false;  // the result of an earlier request
+  std::optional<absl::Time> timestamp;  // the authority's, if there is a token
+  bool replayed = false;                // the result of an earlier request
 };
 
 // How far Sign() is: `done` of `total` slices are answered.
@@ -82,7 +84,8 @@ class Signer {
 };
 
 // That `cms` is a signature of this slice's CodeDirectories by the identity's
-// leaf: nothing is embedded on a signer's word alone.
+// leaf, and that a timestamp in it is this signature's: nothing is embedded on
+// a signer's word alone.
 // Errors: INTERNAL REASON_SELF_VERIFY_FAILED.
 absl::Status CheckSignature(const SlicePlan& slice,
                             const SigningIdentity& identity, ByteView cms);

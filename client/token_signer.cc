@@ -1,6 +1,7 @@
 #include "client/token_signer.h"
 
 #include <algorithm>
+#include <future>
 #include <optional>
 #include <string>
 #include <utility>
@@ -94,6 +95,22 @@ class TokenSigner : public Signer {
                             : key.status();
       if (progress) progress(i + 1, slices.size());
     }
+    if (options_.timestamper != nullptr) {
+      std::vector<PendingStamp> pending(slices.size());
+      for (size_t i = 0; i < slices.size(); ++i) {
+        if (results[i].ok()) pending[i] = AskForStamp(results[i]->cms);
+      }
+      for (size_t i = 0; i < slices.size(); ++i) {
+        if (!results[i].ok()) continue;
+        const absl::StatusOr<absl::Time> time =
+            AddStamp(std::move(pending[i]), results[i]->cms);
+        if (time.ok()) {
+          results[i]->timestamp = *time;
+        } else {
+          results[i] = time.status();
+        }
+      }
+    }
     return results;
   }
 
@@ -119,6 +136,10 @@ class TokenSigner : public Signer {
     if (!cms.ok()) return cms.status();
     signatures.rsa = *std::move(rsa);
     signatures.cms = *std::move(cms);
+    if (options_.timestamper != nullptr) {
+      ASSIGN_OR_RETURN(signatures.timestamp,
+                       AddStamp(AskForStamp(signatures.cms), signatures.cms));
+    }
     return signatures;
   }
 
@@ -127,6 +148,29 @@ class TokenSigner : public Signer {
     if (!options_.on_wait) return WaitHint(options_.hint_after, nullptr);
     return WaitHint(options_.hint_after,
                     [this, what] { options_.on_wait(what); });
+  }
+
+  using PendingStamp = std::future<absl::StatusOr<Stamp>>;
+
+  // All of them wait side by side.
+  PendingStamp AskForStamp(ByteView cms) const {
+    auto promise = std::make_shared<std::promise<absl::StatusOr<Stamp>>>();
+    PendingStamp pending = promise->get_future();
+    const absl::StatusOr<CmsSignature> signature = ParseAppleCms(cms);
+    if (!signature.ok()) {
+      promise->set_value(signature.status());
+      return pending;
+    }
+    options_.timestamper->Get(signature->signature_value, Deadline(),
+                              [promise](absl::StatusOr<Stamp> stamp) {
+                                promise->set_value(std::move(stamp));
+                              });
+    return pending;
+  }
+  static absl::StatusOr<absl::Time> AddStamp(PendingStamp pending, Bytes& cms) {
+    ASSIGN_OR_RETURN(const Stamp stamp, pending.get());
+    ASSIGN_OR_RETURN(cms, AddTimestampToken(cms, stamp.token));
+    return stamp.time;
   }
 
   absl::Time Deadline() const { return absl::Now() + options_.timeout; }

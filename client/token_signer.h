@@ -16,6 +16,7 @@
 #include "codesign/base/clock.h"
 #include "codesign/cms/certificate.h"
 #include "hsm/token.h"
+#include "tsa/timestamper.h"
 
 namespace codeseal::client {
 
@@ -33,6 +34,8 @@ struct TokenSignerOptions {
   absl::Duration hint_after = absl::Seconds(1);
   // The token's pin_source, if typed: a worker that is replaced reads it again.
   std::shared_ptr<const PromptedPin> typed_pin;
+  // Who stamps every signature; null: nobody.
+  std::shared_ptr<Timestamper> timestamper;
 };
 
 // An identity is a certificate whose private key is on the token: they share

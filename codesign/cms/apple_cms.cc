@@ -577,6 +577,71 @@ absl::StatusOr<Bytes> BuildAppleCms(const CmsSigner& signer,
   return cms;
 }
 
+absl::StatusOr<Bytes> AddTimestampToken(ByteView cms, ByteView token) {
+  const auto take_indefinite = [](Reader& reader, uint8_t tag,
+                                  const char* what) -> absl::StatusOr<Element> {
+    ASSIGN_OR_RETURN(const Element element, reader.Take(tag, what));
+    if (!element.indefinite) {
+      return Malformed(element.offset, std::string(what) +
+                                           " has a definite length, unlike "
+                                           "those that are stamped here");
+    }
+    return element;
+  };
+  Reader token_reader(token);
+  RETURN_IF_ERROR(
+      token_reader.Take(asn1::kSequence, "timestamp token").status());
+  if (!token_reader.at_end()) {
+    return Malformed(token_reader.offset(), "there are bytes behind the token");
+  }
+
+  Reader outer(cms);
+  ASSIGN_OR_RETURN(const Element content_info,
+                   take_indefinite(outer, asn1::kSequence, "ContentInfo"));
+  Reader content_fields(content_info);
+  RETURN_IF_ERROR(
+      content_fields.Take(asn1::kObjectIdentifier, "contentType").status());
+  ASSIGN_OR_RETURN(const Element content,
+                   take_indefinite(content_fields, asn1::kContext0, "content"));
+  Reader content_reader(content);
+  ASSIGN_OR_RETURN(
+      const Element signed_data,
+      take_indefinite(content_reader, asn1::kSequence, "SignedData"));
+  Reader fields(signed_data);
+  RETURN_IF_ERROR(fields.Take(asn1::kInteger, "SignedData version").status());
+  RETURN_IF_ERROR(fields.Take(asn1::kSet, "digestAlgorithms").status());
+  RETURN_IF_ERROR(fields.Take(asn1::kSequence, "encapContentInfo").status());
+  RETURN_IF_ERROR(fields.Take(asn1::kContext0, "certificates").status());
+  ASSIGN_OR_RETURN(const Element signer_infos,
+                   fields.Take(asn1::kSet, "signerInfos"));
+  Reader signer_reader(signer_infos);
+  ASSIGN_OR_RETURN(const Element signer_info,
+                   signer_reader.Take(asn1::kSequence, "SignerInfo"));
+  if (signer_infos.indefinite || signer_info.indefinite ||
+      !signer_reader.at_end() || !fields.at_end()) {
+    return Malformed(signer_infos.offset, "the CMS has not one plain signer");
+  }
+  Reader signer_fields(signer_info);
+  while (!signer_fields.at_end()) {
+    if (signer_fields.next_tag() == asn1::kContext1) {
+      return Malformed(signer_fields.offset(),
+                       "the CMS has unsigned attributes already");
+    }
+    RETURN_IF_ERROR(signer_fields.Next("field of SignerInfo").status());
+  }
+
+  const Bytes stamped_signer_infos = Encode(
+      asn1::kSet,
+      {Encode(asn1::kSequence,
+              {signer_info.content,
+               Encode(asn1::kContext1,
+                      {EncodeAttribute(kTimestampToken, {ToBytes(token)})})})});
+  Bytes stamped = ToBytes(cms.first(signer_infos.offset));
+  Append(stamped, stamped_signer_infos);
+  Append(stamped, cms.subspan(signer_infos.offset + signer_infos.raw.size()));
+  return stamped;
+}
+
 absl::StatusOr<CmsSignature> ParseAppleCms(ByteView cms,
                                            std::span<const Certificate> known) {
   if (cms.size() > kMaxCmsSize) {

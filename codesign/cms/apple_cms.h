@@ -78,6 +78,15 @@ absl::StatusOr<Bytes> BuildAppleCms(const CmsSigner& signer,
                                     const CmsContent& content,
                                     std::optional<absl::Time> signing_time);
 
+// The same message with an RFC 3161 token as an unsigned attribute of its
+// signer. No byte of what was there changes but the lengths around it, so that
+// a signature is made once and kept, and stamped afterwards. Not checked:
+// whether the token is one, and this signature's.
+// Errors: INVALID_ARGUMENT REASON_BAD_CMS when `cms` is not one signer's as
+// BuildAppleCms() makes it, has unsigned attributes already, or when `token` is
+// not one element of ASN.1.
+absl::StatusOr<Bytes> AddTimestampToken(ByteView cms, ByteView token);
+
 // What a CMS says, as stored. The first signer is the one that counts, as for
 // Apple.
 struct CmsSignature {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "codesign/base/error.h"
+#include "codesign/cms/trust.h"
 
 namespace codeseal {
 namespace {

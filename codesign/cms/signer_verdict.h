@@ -22,7 +22,7 @@
 #include "codesign/cms/apple_cms.h"
 #include "codesign/cms/certificate.h"
 #include "codesign/cms/revocation.h"
-#include "codesign/cms/trust.h"
+#include "codesign/cms/timestamp.h"
 
 namespace codeseal {
 

@@ -1,9 +1,8 @@
-// Whether a certificate chain may sign code, and when a timestamp authority
-// says that it did.
+// Whether a certificate chain may sign code.
 //
-//   CMS -> certificates -> BuildChain -> [trust, timestamp] -> verdict
+//   CMS -> certificates -> BuildChain -> [trust] -> verdict
 //
-// Spec: RFC 5280 section 6; RFC 3161; Apple's code signing policy, which asks
+// Spec: RFC 5280 section 6; Apple's code signing policy, which asks
 //       less than browsers do: marker extensions of Apple's are critical and
 //       unknown to everyone else, so criticality is ignored.
 
@@ -44,19 +43,6 @@ absl::Status CheckValidityDates(std::span<const Certificate> chain,
 // Errors: FAILED_PRECONDITION REASON_TEAM_IDENTIFIER_MISMATCH.
 absl::Status CheckTeamIdentifier(std::string_view claimed,
                                  std::span<const Certificate> chain);
-
-struct Timestamp {
-  absl::Time time;                 // what the authority says, whole seconds
-  std::vector<Certificate> chain;  // the authority's: leaf first, root last
-};
-
-// Verifies an RFC 3161 token over `stamped`: its signature, its imprint of
-// `stamped`, and its signer's chain, purpose and dates at the token's own
-// time. The chain ends in a self-signed certificate of the token or of
-// `candidates`; whether that one is trusted is left to the caller.
-// Errors: FAILED_PRECONDITION REASON_BAD_TIMESTAMP.
-absl::StatusOr<Timestamp> VerifyTimestampToken(
-    ByteView token, ByteView stamped, std::span<const Certificate> candidates);
 
 }  // namespace codeseal
 

@@ -7,7 +7,7 @@
 #include "codesign/cms/apple_cms.h"
 #include "codesign/cms/digest_signature.h"
 #include "codesign/cms/signer_verdict.h"
-#include "codesign/cms/trust.h"
+#include "codesign/cms/timestamp.h"
 #include "codesign/image/flat_package.h"
 #include "codesign/image/package_info.h"
 

@@ -11,7 +11,7 @@
 #include "codesign/base/error.h"
 #include "codesign/bundle/resource_seal.h"
 #include "codesign/cms/apple_cms.h"
-#include "codesign/cms/trust.h"
+#include "codesign/cms/timestamp.h"
 #include "codesign/embedded_signature.h"
 #include "codesign/entitlements.h"
 #include "codesign/launch_constraint.h"

@@ -10,7 +10,7 @@
 #include "codesign/base/error.h"
 #include "codesign/base/parallel.h"
 #include "codesign/cms/apple_cms.h"
-#include "codesign/cms/trust.h"
+#include "codesign/cms/timestamp.h"
 #include "codesign/code_directory.h"
 #include "codesign/embedded_signature.h"
 #include "codesign/entitlements.h"

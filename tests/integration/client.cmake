@@ -57,6 +57,11 @@ codeseal_test(client_image_test
   LABELS integration)
 target_compile_definitions(client_image_test PRIVATE
   CODESEAL_CHECK_SIGNED="${CMAKE_CURRENT_SOURCE_DIR}/check_signed.py")
+codeseal_test(client_timestamp_test
+  SRCS client_timestamp_test.cc
+  DEPS codeseal::mach_o_builder codeseal_subprocess codeseal_server_process
+       codeseal_timestamp_server codeseal::test_pki
+  LABELS integration)
 # The long form, for hand and night: ctest -L stress.
 codeseal_test(bundle_kill_stress
   SRCS bundle_kill_test.cc
@@ -74,7 +79,7 @@ target_link_libraries(codeseal_kill_at PRIVATE ${CMAKE_DL_LIBS})
 foreach(test client_local_test client_token_test client_server_test
         client_image_test client_kill_test client_kill_stress own_authority_test
         client_bundle_test bad_bundle_test bundle_kill_test bundle_kill_stress
-        apple_names_test build_tools_test)
+        apple_names_test build_tools_test client_timestamp_test)
   target_compile_definitions(${test} PRIVATE ${client_test_definitions}
     CODESEAL_APPLE_NAMES="${CMAKE_BINARY_DIR}/apple"
     CODESEAL_KILL_AT_LIBRARY="$<TARGET_FILE:codeseal_kill_at>"

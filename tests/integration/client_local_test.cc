@@ -270,7 +270,8 @@ TEST_F(ClientLocalTest, UsageFaultsAreCodeTwo) {
   const SubprocessResult timestamp =
       Codeseal({"sign", "-s", "-", "--timestamp", path});
   EXPECT_EQ(timestamp.exit_code, 2);
-  EXPECT_THAT(timestamp.err, Explains(path, "not offered yet", ""));
+  EXPECT_THAT(timestamp.err,
+              Explains(path, "ad-hoc signature has no room", ""));
   const SubprocessResult page_size =
       Codeseal({"sign", "-s", "-", "--page-size", "5000", path});
   EXPECT_EQ(page_size.exit_code, 2);

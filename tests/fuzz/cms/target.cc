@@ -5,7 +5,7 @@
 #include <cstdlib>
 
 #include "codesign/cms/apple_cms.h"
-#include "codesign/cms/trust.h"
+#include "codesign/cms/timestamp.h"
 
 namespace {
 

@@ -122,12 +122,18 @@ TEST(SignOptionsTest, FilesAreNamedWhenTheyAreMissing) {
               HasReason(v1::REASON_FILE_NOT_FOUND));
 }
 
-TEST(TimestampModeTest, OnlyNoneIsOffered) {
-  EXPECT_EQ(*ReadTimestampMode(""), v1::TIMESTAMP_MODE_UNSPECIFIED);
-  EXPECT_EQ(*ReadTimestampMode("none"), v1::TIMESTAMP_MODE_NONE);
-  EXPECT_THAT(ReadTimestampMode("default"), HasReason(v1::REASON_BAD_OPTION));
-  EXPECT_THAT(ReadTimestampMode("http://tsa.example"),
-              HasReason(v1::REASON_BAD_OPTION));
+TEST(TimestampWishTest, IsAModeOrAnAddress) {
+  EXPECT_EQ(ReadTimestampWish("")->mode, v1::TIMESTAMP_MODE_UNSPECIFIED);
+  EXPECT_EQ(ReadTimestampWish("none")->mode, v1::TIMESTAMP_MODE_NONE);
+  EXPECT_EQ(ReadTimestampWish("default")->mode, v1::TIMESTAMP_MODE_REQUIRED);
+  EXPECT_EQ(ReadTimestampWish("default")->url, "");
+  const auto named = ReadTimestampWish("http://tsa.example/ts");
+  EXPECT_EQ(named->mode, v1::TIMESTAMP_MODE_REQUIRED);
+  EXPECT_EQ(named->url, "http://tsa.example/ts");
+  for (const char* text : {"yes", "file:///etc/passwd", "tsa.example"}) {
+    EXPECT_THAT(ReadTimestampWish(text), HasReason(v1::REASON_BAD_OPTION))
+        << text;
+  }
 }
 
 class RequirementArgumentTest : public ::testing::Test {
