@@ -265,7 +265,10 @@ absl::StatusOr<Bytes> BuildLaunchConstraint(ByteView plist) {
   ASSIGN_OR_RETURN(const Bytes der, BuildEntitlementsDer(constraint));
   ASSIGN_OR_RETURN(const ByteView payload,
                    UnwrapBlob(kEntitlementsDerMagic, der));
-  return WrapBlob(kLaunchConstraintMagic, payload);
+  Bytes blob = WrapBlob(kLaunchConstraintMagic, payload);
+  // Property lists hold what DER does not, text that is no UTF-8 for one.
+  RETURN_IF_ERROR(ParseLaunchConstraint(blob).status());
+  return blob;
 }
 
 absl::StatusOr<PlistDict> ParseLaunchConstraint(ByteView blob) {

@@ -41,6 +41,7 @@ PromiseTest::PromiseTest() {
 PromiseTest::~PromiseTest() = default;
 
 void PromiseTest::Start() {
+  server_.reset();  // it holds the state folder
   const std::string pin =
       "pin_source: \"file:" + world_.softhsm().pin_file() + "\"";
   const std::string tokens =

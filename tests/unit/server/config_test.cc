@@ -271,7 +271,7 @@ TEST_F(ConfigTest, OneFaultIsOneProblem) {
       {"serials: [abc, def]", "serials: abc", "8 tokens.main.serials: want a"},
       {"sessions: 8", "sessions: many", "10 tokens.main.sessions: 'many' is"},
       {"[no-os-locking,", "[no-locking,", "'no-locking' is none of serialize"},
-      {"kept}", "kept, x: 1}", "state.x: unknown key"},
+      {"kept,", "kept, x: 1,", "state.x: unknown key"},
       {"1500ms", "1500", "11 tokens.main.op_timeout: '1500' is not a time"},
       {"1500ms", "0s", "11 tokens.main.op_timeout: '0s' is not a time"},
       {"1500ms", "99999999999h", "'99999999999h' is not a time"},
