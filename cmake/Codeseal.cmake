@@ -60,14 +60,15 @@ endfunction()
 
 # codeseal_test(NAME [SRCS ...] DEPS ... [LABELS ...] [ARGS ...]): one GoogleTest
 # program; without SRCS, every *_test.cc of the current folder, so that a new
-# test can't be forgotten. Each test of the program is a ctest test. The target
+# test can't be forgotten. SERIAL: nothing runs beside its tests, which compare
+# times. Each test of the program is a ctest test. The target
 # tests_LABEL builds the programs of one label.
 foreach(label unit golden corpus token integration bench fuzz stress)
   add_custom_target(tests_${label})
 endforeach()
 
 function(codeseal_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SRCS;DEPS;LABELS;ENV" ${ARGN})
+  cmake_parse_arguments(ARG "SERIAL" "TIMEOUT" "SRCS;DEPS;LABELS;ENV" ${ARGN})
   if(NOT ARG_SRCS)
     file(GLOB ARG_SRCS CONFIGURE_DEPENDS *_test.cc)
   endif()
@@ -89,7 +90,7 @@ function(codeseal_test name)
   # program that needs a token must not be run by the build.
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
     PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
-               ENVIRONMENT "${ARG_ENV}")
+               RUN_SERIAL ${ARG_SERIAL} ENVIRONMENT "${ARG_ENV}")
   foreach(label ${ARG_LABELS})
     add_dependencies(tests_${label} ${name})
   endforeach()

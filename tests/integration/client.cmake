@@ -61,7 +61,7 @@ codeseal_test(client_timestamp_test
   SRCS client_timestamp_test.cc
   DEPS codeseal::mach_o_builder codeseal_subprocess codeseal_server_process
        codeseal_timestamp_server codeseal::test_pki
-  LABELS integration)
+  LABELS integration SERIAL)
 # The long form, for hand and night: ctest -L stress.
 codeseal_test(bundle_kill_stress
   SRCS bundle_kill_test.cc
