@@ -414,6 +414,12 @@ void IdentityStore::LoadKeys(absl::Duration wait) {
                     [this] { return untried_token_count_ == 0; });
 }
 
+void IdentityStore::Stop() {
+  for (const std::unique_ptr<TokenService>& token : tokens_) {
+    token->pool->Stop();
+  }
+}
+
 bool IdentityStore::WaitFor(absl::Duration time) {
   std::unique_lock lock(mutex_);
   return !changed_.wait_for(lock, absl::ToChronoNanoseconds(time),

@@ -132,6 +132,9 @@ class IdentityStore {
   // signature now and then, so that a dead token is known before it is needed.
   void LoadKeys(absl::Duration wait);
 
+  // Stops the tokens' threads; nothing is signed any more.
+  void Stop();
+
   // As Token::ClearPinHold(), by the token's name.
   // Errors: NOT_FOUND REASON_TOKEN_NOT_FOUND when no token has the name.
   absl::Status ClearPinHold(const std::string& token, absl::Time deadline);

@@ -1,6 +1,6 @@
 #include "server/ledger.h"
 
-#include <future>
+#include <memory>
 #include <utility>
 
 #include "codesign/base/error.h"
@@ -68,41 +68,51 @@ Ledger::Ledger(std::unique_ptr<LedgerStore> store, absl::Duration retention,
   thread_ = std::thread([this] { Work(); });
 }
 
-Ledger::~Ledger() {
+Ledger::~Ledger() { Stop(); }
+
+void Ledger::Stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   added_.notify_one();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
-absl::StatusOr<std::optional<LedgerEntry>> Ledger::Begin(
-    const LedgerKey& key, ByteView payload_digest) {
+void Ledger::Begin(const LedgerKey& key, ByteView payload_digest, Begun begun) {
+  const auto digest = std::make_shared<const Bytes>(ToBytes(payload_digest));
+  absl::Status refused;
   {
     const std::lock_guard lock(mutex_);
-    const auto [place, is_new] =
-        begun_.try_emplace(key, ToBytes(payload_digest));
+    const auto [place, is_new] = begun_.try_emplace(key, *digest);
     if (!is_new) {
-      return Equal(place->second, payload_digest) ? InProgress() : Reused();
+      refused = Equal(place->second, *digest) ? InProgress() : Reused();
     }
   }
-  std::optional<LedgerRow> row;
-  std::promise<absl::Status> promise;
-  Add({[&](LedgerStore& store) -> absl::Status {
-         ASSIGN_OR_RETURN(row, store.Find(key));
-         return row.has_value()
-                    ? absl::OkStatus()
-                    : store.Insert(key, payload_digest, clock_.Now());
+  if (!refused.ok()) {
+    begun(refused);
+    return;
+  }
+  const auto row = std::make_shared<std::optional<LedgerRow>>();
+  Add({[this, key, digest, row](LedgerStore& store) -> absl::Status {
+         ASSIGN_OR_RETURN(*row, store.Find(key));
+         return row->has_value() ? absl::OkStatus()
+                                 : store.Insert(key, *digest, clock_.Now());
        },
-       [&promise](const absl::Status& status) { promise.set_value(status); }});
-  const absl::Status status = promise.get_future().get();
-  if (status.ok() && !row.has_value()) return std::optional<LedgerEntry>();
-  absl::StatusOr<std::optional<LedgerEntry>> known =
-      status.ok() ? ReadKnown(*row, payload_digest) : status;
-  // Only what waits for its timestamp is left to be done.
-  if (!known.ok() || (*known)->state != LedgerState::kSigned) ForgetBegun(key);
-  return known;
+       [this, key, digest, row,
+        begun = std::move(begun)](const absl::Status& status) {
+         absl::StatusOr<std::optional<LedgerEntry>> known =
+             std::optional<LedgerEntry>();
+         if (!status.ok()) {
+           known = status;
+         } else if (row->has_value()) {
+           known = ReadKnown(**row, *digest);
+         }
+         const bool is_done = known.ok() && known->has_value() &&
+                              (*known)->state == LedgerState::kDone;
+         if (!known.ok() || is_done) ForgetBegun(key);
+         begun(std::move(known));
+       }});
 }
 
 void Ledger::Keep(const LedgerKey& key, LedgerState state,
@@ -160,9 +170,14 @@ void Ledger::Find(const LedgerKey& key, Found found) {
 void Ledger::Add(Operation operation) {
   {
     const std::lock_guard lock(mutex_);
-    queue_.push_back(std::move(operation));
+    if (!stopped_) {
+      queue_.push_back(std::move(operation));
+      added_.notify_one();
+      return;
+    }
   }
-  added_.notify_one();
+  operation.done(Fault(absl::StatusCode::kUnavailable, v1::REASON_DRAINING,
+                       "the server is stopping"));
 }
 
 void Ledger::ForgetBegun(const LedgerKey& key) {
@@ -178,7 +193,10 @@ void Ledger::Work() {
       std::unique_lock lock(mutex_);
       added_.wait_for(lock, absl::ToChronoNanoseconds(kCleaningInterval),
                       [this] { return stopping_ || !queue_.empty(); });
-      if (stopping_ && queue_.empty()) return;
+      if (stopping_ && queue_.empty()) {
+        stopped_ = true;
+        return;
+      }
       batch.swap(queue_);
     }
     if (const absl::Time now = clock_.Now(); now >= clean_at) {

@@ -44,20 +44,20 @@ class Ledger {
   // Rows are forgotten `retention` after their last change. Borrows the clock.
   Ledger(std::unique_ptr<LedgerStore> store, absl::Duration retention,
          const Clock& clock);
-  // Finishes what is queued.
-  ~Ledger();
+  ~Ledger();  // Stop()
   Ledger(const Ledger&) = delete;
   Ledger& operator=(const Ledger&) = delete;
 
-  // Waits until the intent is durable; then the caller, and nobody else, may
-  // use the key, and must end it with Keep(kDone) or Release(). With an entry
-  // in state kSigned only the timestamp is left to do, and the same holds; one
-  // in state kDone is the reply, and nothing was begun.
+  using Begun = std::function<void(absl::StatusOr<std::optional<LedgerEntry>>)>;
+  // Keeps an intent; `begun` is called when it is durable, or refused, on the
+  // ledger's thread or before Begin() returns. Then the caller, and nobody
+  // else, may use the key, and must end it with Keep(kDone) or Release(). With
+  // an entry in state kSigned only the timestamp is left to do, and the same
+  // holds; one in state kDone is the reply, and nothing was begun.
   // Errors: ALREADY_EXISTS REASON_REQUEST_ID_REUSED for another payload;
   // ABORTED REASON_IN_PROGRESS while another caller has begun it; UNKNOWN
   // REASON_INDETERMINATE.
-  absl::StatusOr<std::optional<LedgerEntry>> Begin(const LedgerKey& key,
-                                                   ByteView payload_digest);
+  void Begin(const LedgerKey& key, ByteView payload_digest, Begun begun);
 
   using Done = std::function<void(const absl::Status&)>;
   // Keeps an outcome; `done` is called on the ledger's thread once it is
@@ -75,6 +75,10 @@ class Ledger {
   // Errors: NOT_FOUND REASON_REQUEST_NOT_FOUND; ABORTED REASON_IN_PROGRESS;
   // UNKNOWN REASON_INDETERMINATE.
   void Find(const LedgerKey& key, Found found);
+
+  // Finishes what is queued and joins; afterwards everything is answered with
+  // UNAVAILABLE REASON_DRAINING.
+  void Stop();
 
  private:
   struct Operation {
@@ -97,6 +101,7 @@ class Ledger {
   // Begun here and not ended, with their payloads' digests.
   std::map<LedgerKey, Bytes> begun_;
   bool stopping_ = false;
+  bool stopped_ = false;  // nobody takes from the queue any more
   std::thread thread_;
 };
 

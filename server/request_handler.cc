@@ -193,21 +193,26 @@ void RequestHandler::Sign(Call call) {
   job->call.deadline =
       std::min(job->call.deadline, absl::Now() + limits_.deadline);
   job->size = size;
+  job->version = *version;
+  const absl::Status queued = Queue(job, &RequestHandler::Judge);
+  if (!queued.ok()) Finish(*job, queued);
+}
+
+absl::Status RequestHandler::Queue(
+    const std::shared_ptr<Job>& job,
+    void (RequestHandler::*step)(const std::shared_ptr<Job>&)) {
   SigningPool::Task task;
   task.deadline = job->call.deadline;
+  task.resumed = job->begun;
   task.cancelled = job->call.cancelled;
-  task.run = [this, job, version = *version](absl::Status status) {
-    if (status.ok()) status = Handle(*job, *version);
-    if (!status.ok()) {
-      Fail(job, status);
-    } else if (job->answered) {
-      Finish(*job, absl::OkStatus());
+  task.run = [this, job, step](const absl::Status& status) {
+    if (status.ok()) {
+      (this->*step)(job);
     } else {
-      KeepSignature(job, *version);
+      Fail(job, status);
     }
   };
-  const absl::Status queued = (*version)->token().pool->Submit(std::move(task));
-  if (!queued.ok()) Finish(*job, queued);
+  return job->version->token().pool->Submit(std::move(task));
 }
 
 std::string RequestHandler::CurrentVersion(const std::string& identity,
@@ -251,10 +256,33 @@ absl::Status RequestHandler::ReserveLocked(size_t size) {
   return absl::OkStatus();
 }
 
-absl::Status RequestHandler::Handle(Job& job, IdentityVersion& version) const {
+void RequestHandler::Judge(const std::shared_ptr<Job>& job) {
+  const absl::Status allowed = Check(*job);
+  const v1::SignRequest& request = *job->call.request;
+  if (!allowed.ok()) {
+    Finish(*job, allowed);
+  } else if (request.validate_only()) {
+    Describe(request, *job->checked, *job->version, job->response);
+    LogSigned(request, *job->call.peer, *job->version, *job->checked);
+    Finish(*job, absl::OkStatus());
+  } else if (ledger_ == nullptr) {
+    MakeSignature(job);
+  } else {
+    job->key = {job->call.peer->Name(), request.request_id()};
+    ledger_->Begin(
+        job->key, PayloadDigest(request, *job->checked),
+        [this, job](absl::StatusOr<std::optional<LedgerEntry>> entry) {
+          Continue(job, std::move(entry));
+        });
+  }
+}
+
+absl::Status RequestHandler::Check(Job& job) const {
   const v1::SignRequest& request = *job.call.request;
+  const IdentityVersion& version = *job.version;
   const absl::Time now = clock_.Now();
-  ASSIGN_OR_RETURN(const CheckedRequest checked, CheckSignRequest(request));
+  ASSIGN_OR_RETURN(job.checked, CheckSignRequest(request));
+  const CheckedRequest& checked = *job.checked;
   RETURN_IF_ERROR(CheckPolicy(
       checked,
       {version.name(), version.identity().rules, version.team(), now}));
@@ -269,35 +297,45 @@ absl::Status RequestHandler::Handle(Job& job, IdentityVersion& version) const {
   absl::StatusOr<TimestampPlan> timestamp =
       timestamps_.Plan(request, version.identity().timestamp);
   if (!timestamp.ok()) return WithSubject(timestamp.status(), version.name());
-
-  if (request.validate_only()) {
-    job.answered = true;
-    Describe(request, checked, version, job.response);
-    LogSigned(request, *job.call.peer, version, checked);
-    return absl::OkStatus();
-  }
   job.timestamp = *timestamp;
-  if (ledger_ != nullptr) {
-    job.key = {job.call.peer->Name(), request.request_id()};
-    ASSIGN_OR_RETURN(std::optional<LedgerEntry> entry,
-                     ledger_->Begin(job.key, PayloadDigest(request, checked)));
-    if (entry.has_value()) {
-      job.response = std::move(entry->response);
-      job.kept = true;
-      job.answered = entry->state == LedgerState::kDone;
-      job.begun = !job.answered;
-      return absl::OkStatus();
-    }
-    job.begun = true;
-  }
-  RETURN_IF_ERROR(Sign(job, checked, version));
-  LogSigned(request, *job.call.peer, version, checked);
   return absl::OkStatus();
 }
 
-absl::Status RequestHandler::Sign(Job& job, const CheckedRequest& checked,
-                                  IdentityVersion& version) const {
+void RequestHandler::Continue(
+    const std::shared_ptr<Job>& job,
+    absl::StatusOr<std::optional<LedgerEntry>> entry) {
+  if (!entry.ok()) {
+    Finish(*job, entry.status());
+  } else if (!entry->has_value()) {
+    job->begun = true;
+    const absl::Status queued = Queue(job, &RequestHandler::MakeSignature);
+    if (!queued.ok()) Fail(job, queued);
+  } else {
+    job->response = std::move((*entry)->response);
+    if ((*entry)->state == LedgerState::kDone) {
+      Finish(*job, absl::OkStatus());
+      return;
+    }
+    job->begun = true;
+    job->kept = true;
+    KeepSignature(job);
+  }
+}
+
+void RequestHandler::MakeSignature(const std::shared_ptr<Job>& job) {
+  const absl::Status status = Sign(*job);
+  if (!status.ok()) {
+    Fail(job, status);
+    return;
+  }
+  LogSigned(*job->call.request, *job->call.peer, *job->version, *job->checked);
+  KeepSignature(job);
+}
+
+absl::Status RequestHandler::Sign(Job& job) const {
   const v1::SignRequest& request = *job.call.request;
+  const CheckedRequest& checked = *job.checked;
+  IdentityVersion& version = *job.version;
   v1::SignResponse& response = job.response;
   Describe(request, checked, version, response);
   const absl::Time signing_time = absl::FromUnixSeconds(
@@ -316,21 +354,20 @@ absl::Status RequestHandler::Sign(Job& job, const CheckedRequest& checked,
   return absl::OkStatus();
 }
 
-void RequestHandler::KeepSignature(const std::shared_ptr<Job>& job,
-                                   const IdentityVersion& version) {
+void RequestHandler::KeepSignature(const std::shared_ptr<Job>& job) {
   if (job->timestamp.tsa == nullptr) {
     KeepReply(job);
     return;
   }
   if (ledger_ == nullptr || job->kept) {
-    GetTimestamp(job, version);
+    GetTimestamp(job);
     return;
   }
   ledger_->Keep(job->key, LedgerState::kSigned, job->response,
-                [this, job, &version](const absl::Status& status) {
+                [this, job](const absl::Status& status) {
                   if (status.ok()) {
                     job->kept = true;
-                    GetTimestamp(job, version);
+                    GetTimestamp(job);
                   } else {
                     Finish(*job, status);
                   }
@@ -360,10 +397,9 @@ void RequestHandler::Fail(const std::shared_ptr<Job>& job,
       [this, job, status](const absl::Status&) { Finish(*job, status); });
 }
 
-void RequestHandler::GetTimestamp(const std::shared_ptr<Job>& job,
-                                  const IdentityVersion& version) {
+void RequestHandler::GetTimestamp(const std::shared_ptr<Job>& job) {
   const absl::StatusOr<CmsSignature> signature =
-      ParseAppleCms(AsBytes(job->response.cms()), version.chain());
+      ParseAppleCms(AsBytes(job->response.cms()), job->version->chain());
   if (!signature.ok()) {
     Fail(job, signature.status());
     return;

@@ -5,8 +5,8 @@
 //     -> intent kept -> token signs -> verified -> signature kept -> timestamp
 //     -> reply kept -> SignResponse
 //
-// The token's threads end with the verified signature: while it is made durable
-// and stamped, they sign for others.
+// The token's threads judge and sign. While something is made durable or
+// stamped they do so for others.
 
 #ifndef CODESEAL_SERVER_REQUEST_HANDLER_H_
 #define CODESEAL_SERVER_REQUEST_HANDLER_H_
@@ -16,6 +16,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -88,24 +89,29 @@ class RequestHandler {
   struct Job {
     Call call;
     size_t size = 0;  // of the request, bytes
+    IdentityVersion* version = nullptr;
+    std::optional<CheckedRequest> checked;
     v1::SignResponse response;
     TimestampPlan timestamp;
     LedgerKey key;
-    bool begun = false;     // with the ledger
-    bool answered = false;  // the response is complete: a replay, a dry run
-    bool kept = false;      // the ledger has the signature
+    bool begun = false;  // with the ledger
+    bool kept = false;   // the ledger has the signature
   };
-  // What the token's threads do: everything up to the signature.
-  absl::Status Handle(Job& job, IdentityVersion& version) const;
-  absl::Status Sign(Job& job, const CheckedRequest& checked,
-                    IdentityVersion& version) const;
-  // Each of the following takes the job to its end.
-  void KeepSignature(const std::shared_ptr<Job>& job,
-                     const IdentityVersion& version);
+  // Puts a step into the line of the token; errors as SigningPool::Submit().
+  absl::Status Queue(const std::shared_ptr<Job>& job,
+                     void (RequestHandler::*step)(const std::shared_ptr<Job>&));
+  absl::Status Check(Job& job) const;
+  absl::Status Sign(Job& job) const;
+  // The steps; each takes the job to its end. Judge() and MakeSignature() run
+  // on the token's threads.
+  void Judge(const std::shared_ptr<Job>& job);
+  void Continue(const std::shared_ptr<Job>& job,
+                absl::StatusOr<std::optional<LedgerEntry>> entry);
+  void MakeSignature(const std::shared_ptr<Job>& job);
+  void KeepSignature(const std::shared_ptr<Job>& job);
   void KeepReply(const std::shared_ptr<Job>& job);
   void Fail(const std::shared_ptr<Job>& job, const absl::Status& status);
-  void GetTimestamp(const std::shared_ptr<Job>& job,
-                    const IdentityVersion& version);
+  void GetTimestamp(const std::shared_ptr<Job>& job);
   void Finish(Job& job, const absl::Status& status);
 
   const IdentityStore& identities_;

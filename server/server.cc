@@ -219,14 +219,16 @@ Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
 Server::~Server() {
   Drain();
-  // The tokens' threads end first: they use everything else. They hand work to
-  // the ledger's and to those of the timestamps, which hand it to each other.
+  // The tokens' threads, the ledger's and those of the timestamps hand work to
+  // each other: each stops taking it before any of them is destroyed.
   parts_->server.reset();
   parts_->identity_service.reset();
   parts_->admin.reset();
-  parts_->identities.reset();
+  parts_->identities->Stop();
+  if (parts_->ledger != nullptr) parts_->ledger->Stop();
   parts_->timestamps.reset();
   parts_->ledger.reset();
+  parts_->identities.reset();
 }
 
 const std::string& Server::bound_address() const {

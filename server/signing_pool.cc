@@ -23,6 +23,11 @@ absl::Status Expired(absl::Time now, absl::Time deadline) {
                    "the token was busy for too long; try again later");
 }
 
+absl::Status Stopping() {
+  return MakeError(absl::StatusCode::kUnavailable, v1::STAGE_TRANSPORT,
+                   v1::REASON_DRAINING, "the server is stopping");
+}
+
 }  // namespace
 
 SigningPool::SigningPool(const Options& options) : options_(options) {
@@ -32,7 +37,9 @@ SigningPool::SigningPool(const Options& options) : options_(options) {
   threads_.emplace_back([this] { ExpireWaiting(); });
 }
 
-SigningPool::~SigningPool() {
+SigningPool::~SigningPool() { Stop(); }
+
+void SigningPool::Stop() {
   std::deque<Waiting> rest;
   {
     const std::lock_guard lock(mutex_);
@@ -41,11 +48,9 @@ SigningPool::~SigningPool() {
   }
   work_added_.notify_all();
   watch_.notify_all();
-  for (Waiting& each : rest) {
-    each.task.run(MakeError(absl::StatusCode::kUnavailable, v1::STAGE_TRANSPORT,
-                            v1::REASON_DRAINING, "the server is stopping"));
-  }
+  for (Waiting& each : rest) each.task.run(Stopping());
   for (std::thread& each : threads_) each.join();
+  threads_.clear();
 }
 
 absl::Status SigningPool::Submit(Task task) {
@@ -55,13 +60,18 @@ absl::Status SigningPool::Submit(Task task) {
   bool wake_watch = false;
   {
     const std::lock_guard lock(mutex_);
-    if (stopping_ || line_.size() >= options_.max_waiting) {
+    if (stopping_) return Stopping();
+    if (!task.resumed && line_.size() >= options_.max_waiting) {
       return MakeError(absl::StatusCode::kResourceExhausted,
                        v1::STAGE_TRANSPORT, v1::REASON_OVERLOADED,
                        "too many requests wait for the token; try again later");
     }
     wake_watch = expires_at < watch_until_;
-    line_.push_back({std::move(task), expires_at});
+    if (task.resumed) {
+      line_.push_front({std::move(task), expires_at});
+    } else {
+      line_.push_back({std::move(task), expires_at});
+    }
   }
   work_added_.notify_one();
   if (wake_watch) watch_.notify_one();

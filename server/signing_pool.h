@@ -37,17 +37,23 @@ class SigningPool {
     // DEADLINE_EXCEEDED REASON_DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED
     // REASON_OVERLOADED (waited too long), CANCELLED REASON_DEADLINE_EXCEEDED.
     std::function<void(absl::Status)> run;
+    // Goes to the head of the line, however long it is: the rest of work that
+    // had its turn already.
+    bool resumed = false;
   };
 
   explicit SigningPool(const Options& options);
-  // Runs what is waiting with UNAVAILABLE REASON_DRAINING and joins.
-  ~SigningPool();
+  ~SigningPool();  // Stop()
   SigningPool(const SigningPool&) = delete;
   SigningPool& operator=(const SigningPool&) = delete;
 
-  // Errors: RESOURCE_EXHAUSTED REASON_OVERLOADED when the line is full; then
-  // `task.run` is not called.
+  // Errors, and then `task.run` is not called: RESOURCE_EXHAUSTED
+  // REASON_OVERLOADED when the line is full; UNAVAILABLE REASON_DRAINING.
   absl::Status Submit(Task task);
+
+  // Runs what is waiting with UNAVAILABLE REASON_DRAINING and joins; nothing is
+  // taken afterwards.
+  void Stop();
 
  private:
   struct Waiting {

@@ -28,9 +28,9 @@ struct BenchWorld::Impl {
         "tokens:\n  main: {module: " + module +
         ", label: main, pin_source: \"file:" + world.softhsm().pin_file() +
         "\", sessions: " + std::to_string(options.session_count) + "}\n";
-    server.emplace(world.WriteConfig(
-        world.Config(tokens, world.IdentitiesSection(),
-                     "state: {sqlite: {path: ledger.db}}\n")));
+    server.emplace(world.WriteConfig(world.Config(
+        tokens, world.IdentitiesSection(),
+        options.ledger ? "state: {sqlite: {path: ledger.db}}\n" : "")));
     raw = {
         .module = module,
         .token_label = "main",

@@ -21,6 +21,7 @@ struct BenchWorldOptions {
   BenchKey key = BenchKey::kRsa2048;
   size_t session_count = 4;
   bool slow_token = false;  // each C_Sign takes 20 ms more, for both sides
+  bool ledger = false;      // the server keeps what it signs
 };
 
 // One object at a time: the token is chosen by the environment of this process.

@@ -61,6 +61,15 @@ class LedgerTest : public ::testing::Test {
     return response;
   }
 
+  absl::StatusOr<std::optional<LedgerEntry>> Begin(const LedgerKey& key,
+                                                   ByteView payload) {
+    std::promise<absl::StatusOr<std::optional<LedgerEntry>>> promise;
+    ledger_->Begin(key, payload,
+                   [&](absl::StatusOr<std::optional<LedgerEntry>> entry) {
+                     promise.set_value(std::move(entry));
+                   });
+    return promise.get_future().get();
+  }
   absl::Status Keep(LedgerState state, const v1::SignResponse& response,
                     const LedgerKey& key = kKey) {
     std::promise<absl::Status> promise;
@@ -97,11 +106,11 @@ class LedgerTest : public ::testing::Test {
 
 TEST_F(LedgerTest, ReplaysWhatWasKept) {
   Open();
-  ASSERT_TRUE(IsNew(ledger_->Begin(kKey, kPayload)));
+  ASSERT_TRUE(IsNew(Begin(kKey, kPayload)));
   const v1::SignResponse response = MakeResponse();
   ASSERT_THAT(Keep(LedgerState::kDone, response), IsOk());
   for (int i = 0; i < 2; ++i) {
-    const auto again = ledger_->Begin(kKey, kPayload);
+    const auto again = Begin(kKey, kPayload);
     ASSERT_THAT(again, IsOk());
     ASSERT_TRUE(again->has_value());
     EXPECT_EQ((*again)->state, LedgerState::kDone);
@@ -115,33 +124,41 @@ TEST_F(LedgerTest, ReplaysWhatWasKept) {
 
 TEST_F(LedgerTest, AnotherPayloadIsRefused) {
   Open();
-  ASSERT_TRUE(IsNew(ledger_->Begin(kKey, kPayload)));
+  ASSERT_TRUE(IsNew(Begin(kKey, kPayload)));
   const Bytes other = ToBytes("another digest");
-  EXPECT_THAT(ledger_->Begin(kKey, other),
-              HasReason(v1::REASON_REQUEST_ID_REUSED));
+  EXPECT_THAT(Begin(kKey, other), HasReason(v1::REASON_REQUEST_ID_REUSED));
   ASSERT_THAT(Keep(LedgerState::kDone, MakeResponse()), IsOk());
-  const auto reused = ledger_->Begin(kKey, other);
+  const auto reused = Begin(kKey, other);
   EXPECT_THAT(reused, HasReason(v1::REASON_REQUEST_ID_REUSED));
   EXPECT_THAT(reused, HasCode(absl::StatusCode::kAlreadyExists));
   // Another client's ids are its own.
-  EXPECT_TRUE(IsNew(ledger_->Begin({"spiffe://test/b", "id-1"}, other)));
+  EXPECT_TRUE(IsNew(Begin({"spiffe://test/b", "id-1"}, other)));
 }
 
 TEST_F(LedgerTest, OneAtATime) {
   Open();
-  ASSERT_TRUE(IsNew(ledger_->Begin(kKey, kPayload)));
-  const auto second = ledger_->Begin(kKey, kPayload);
+  ASSERT_TRUE(IsNew(Begin(kKey, kPayload)));
+  const auto second = Begin(kKey, kPayload);
   EXPECT_THAT(second, HasReason(v1::REASON_IN_PROGRESS));
   EXPECT_THAT(second, HasCode(absl::StatusCode::kAborted));
   EXPECT_THAT(Find(), HasReason(v1::REASON_IN_PROGRESS));
 }
 
+TEST_F(LedgerTest, NothingIsKeptAfterTheStop) {
+  Open();
+  ASSERT_TRUE(IsNew(Begin(kKey, kPayload)));
+  ledger_->Stop();
+  EXPECT_THAT(Keep(LedgerState::kDone, MakeResponse()),
+              HasReason(v1::REASON_DRAINING));
+  EXPECT_THAT(Begin(kKey, kPayload), HasReason(v1::REASON_DRAINING));
+}
+
 TEST_F(LedgerTest, AnIntentThatOutlivesTheServerIsNeverSigned) {
   Open();
-  ASSERT_TRUE(IsNew(ledger_->Begin(kKey, kPayload)));
+  ASSERT_TRUE(IsNew(Begin(kKey, kPayload)));
   Reopen();
   for (int i = 0; i < 2; ++i) {
-    const auto begun = ledger_->Begin(kKey, kPayload);
+    const auto begun = Begin(kKey, kPayload);
     EXPECT_THAT(begun, HasReason(v1::REASON_INDETERMINATE));
     EXPECT_THAT(begun, HasCode(absl::StatusCode::kUnknown));
     EXPECT_THAT(Find(), HasReason(v1::REASON_INDETERMINATE));
@@ -150,34 +167,32 @@ TEST_F(LedgerTest, AnIntentThatOutlivesTheServerIsNeverSigned) {
 
 TEST_F(LedgerTest, ASignatureWithoutItsTimestampIsNotMadeAgain) {
   Open();
-  ASSERT_TRUE(IsNew(ledger_->Begin(kKey, kPayload)));
+  ASSERT_TRUE(IsNew(Begin(kKey, kPayload)));
   const v1::SignResponse response = MakeResponse();
   ASSERT_THAT(Keep(LedgerState::kSigned, response), IsOk());
-  EXPECT_THAT(ledger_->Begin(kKey, kPayload),
-              HasReason(v1::REASON_IN_PROGRESS));
+  EXPECT_THAT(Begin(kKey, kPayload), HasReason(v1::REASON_IN_PROGRESS));
   ASSERT_THAT(Release(/*forget=*/false), IsOk());
   Reopen();
-  const auto again = ledger_->Begin(kKey, kPayload);
+  const auto again = Begin(kKey, kPayload);
   ASSERT_THAT(again, IsOk());
   ASSERT_TRUE(again->has_value());
   EXPECT_EQ((*again)->state, LedgerState::kSigned);
   EXPECT_EQ((*again)->response.cms(), response.cms());
   // It is begun: nobody else stamps it at the same time.
-  EXPECT_THAT(ledger_->Begin(kKey, kPayload),
-              HasReason(v1::REASON_IN_PROGRESS));
+  EXPECT_THAT(Begin(kKey, kPayload), HasReason(v1::REASON_IN_PROGRESS));
 }
 
 TEST_F(LedgerTest, WhatMadeNoSignatureMayBeTriedAgain) {
   Open();
-  ASSERT_TRUE(IsNew(ledger_->Begin(kKey, kPayload)));
+  ASSERT_TRUE(IsNew(Begin(kKey, kPayload)));
   ASSERT_THAT(Release(/*forget=*/true), IsOk());
   EXPECT_THAT(Find(), HasReason(v1::REASON_REQUEST_NOT_FOUND));
-  EXPECT_TRUE(IsNew(ledger_->Begin(kKey, kPayload)));
+  EXPECT_TRUE(IsNew(Begin(kKey, kPayload)));
 }
 
 TEST_F(LedgerTest, OldRowsAreForgotten) {
   Open();
-  ASSERT_TRUE(IsNew(ledger_->Begin(kKey, kPayload)));
+  ASSERT_TRUE(IsNew(Begin(kKey, kPayload)));
   ASSERT_THAT(Keep(LedgerState::kDone, MakeResponse()), IsOk());
   clock_.Advance(absl::Hours(23));
   EXPECT_THAT(Find(), IsOk());
@@ -194,7 +209,7 @@ TEST_F(LedgerTest, ManyAtOnceAreEachBegunOnce) {
     threads.emplace_back([&] {
       for (int i = 0; i < 50; ++i) {
         const LedgerKey key = {"client", std::to_string(i)};
-        const auto begun = ledger_->Begin(key, kPayload);
+        const auto begun = Begin(key, kPayload);
         if (begun.ok() && !begun->has_value()) ++new_count;
       }
     });
@@ -263,8 +278,7 @@ TEST_F(LedgerTest, NothingIsBegunThatIsNotDurable) {
   ledger_ = std::make_unique<Ledger>(std::make_unique<FailingStore>(),
                                      absl::Hours(1), clock_);
   for (int i = 0; i < 2; ++i) {
-    EXPECT_THAT(ledger_->Begin(kKey, kPayload),
-                HasReason(v1::REASON_STATE_STORE));
+    EXPECT_THAT(Begin(kKey, kPayload), HasReason(v1::REASON_STATE_STORE));
   }
 }
 

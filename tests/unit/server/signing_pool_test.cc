@@ -3,6 +3,7 @@
 #include <future>
 #include <memory>
 #include <thread>
+#include <vector>
 
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
@@ -95,6 +96,34 @@ TEST(SigningPoolTest, AFullLineRefuses) {
   EXPECT_THAT(status, HasReason(v1::REASON_OVERLOADED));
   blocker.End();
   EXPECT_THAT(waits.Wait(), IsOk());
+}
+
+TEST(SigningPoolTest, ResumedWorkComesFirstHoweverLongTheLine) {
+  SigningPool pool({1, 1, kLong});
+  std::vector<int> order;
+  std::promise<void> both;
+  const auto note = [&](int number) {
+    return [&, number](const absl::Status&) {
+      order.push_back(number);  // one thread
+      if (order.size() == 2) both.set_value();
+    };
+  };
+  Blocker blocker(pool);
+  ASSERT_THAT(pool.Submit({absl::InfiniteFuture(), nullptr, note(1)}), IsOk());
+  ASSERT_THAT(pool.Submit({absl::InfiniteFuture(), nullptr, note(2), true}),
+              IsOk());
+  blocker.End();
+  both.get_future().wait();
+  EXPECT_EQ(order, (std::vector<int>{2, 1}));
+}
+
+TEST(SigningPoolTest, NothingIsTakenAfterTheStop) {
+  SigningPool pool({1, 10, kLong});
+  pool.Stop();
+  Outcome late;
+  SigningPool::Task task = late.Task();
+  task.resumed = true;
+  EXPECT_THAT(pool.Submit(std::move(task)), HasReason(v1::REASON_DRAINING));
 }
 
 TEST(SigningPoolTest, WhatWaitsTooLongIsAnsweredWhileTheThreadIsStuck) {
