@@ -59,6 +59,9 @@ constexpr CkRvRule kRules[] = {
     RULE(CKR_CRYPTOKI_NOT_INITIALIZED, kReopen, Code::kUnavailable,
          v1::REASON_TOKEN_DOWN),
 
+    {kKeyVanished, "nothing", kRestart, Code::kUnavailable,
+     v1::REASON_TOKEN_DOWN},
+
     // Busy.
     RULE(CKR_SESSION_COUNT, kFail, Code::kResourceExhausted,
          v1::REASON_TOKEN_BUSY),

@@ -19,7 +19,12 @@ enum class TokenAction : uint8_t {
   kCheckState,  // may hide a lost login: ask for the session's state, then fail
   kNewSession,  // as kCheckState, but try once more in a new session
   kReopen,      // sessions and login are gone: open the token anew
+  kRestart,     // the module is in a state that cannot be: initialise it anew
 };
+
+// No module returns this: a search found no key where there was one, without an
+// error.
+inline constexpr unsigned long kKeyVanished = 1UL << 40;
 
 struct CkRvRule {
   unsigned long rv;  // CK_RV

@@ -158,6 +158,9 @@ absl::Status PinHold::StoreRefused(const Pin& pin) {
   since_ = Now();
   salt_.assign(kSaltSize, 0);
   hash_.clear();
+  // First of all that it was refused: the hash takes its time, and a process
+  // that is too slow for its caller is killed.
+  RETURN_IF_ERROR(Store(std::string(kRefused) + " " + since_ + "\n"));
   if (RAND_bytes(salt_.data(), static_cast<int>(salt_.size())) == 1) {
     hash_ = Hash(pin, salt_);
   }

@@ -27,6 +27,13 @@ constexpr absl::Duration kLongestPause = absl::Seconds(1);
 // the whole operation_timeout, for tokens that are slower than this.
 constexpr absl::Duration kProbePatience = absl::Milliseconds(800);
 constexpr int kPatientProbe = 4;
+// Most outages end with the next worker: so long, calls wait for the outcome of
+// a try instead of failing at once.
+constexpr absl::Duration kShortOutage = absl::Milliseconds(500);
+// How long calls that run hold up a token that has to be opened anew; after
+// that the worker is replaced. Slow tokens get more.
+constexpr absl::Duration kDrainTimeout = absl::Milliseconds(300);
+constexpr int kDrainShare = 10;  // of operation_timeout
 // For calls that no session waits behind: generating a key, listing.
 constexpr absl::Duration kSlowCallPatience = absl::Minutes(5);
 
@@ -73,6 +80,8 @@ hsm::WorkerConfig MakeWorkerConfig(const TokenConfig& config) {
   wire.set_one_thread(config.serialize);
   wire.set_no_os_locking(config.no_os_locking);
   wire.set_pin_per_signature(config.pin_per_signature);
+  wire.set_drain_timeout_us(absl::ToInt64Microseconds(
+      std::max(kDrainTimeout, config.operation_timeout / kDrainShare)));
   const uint32_t count = config.serialize ? 1 : config.session_count;
   wire.set_session_count(count);
   // Some requests wait in the worker, so that a session that comes free is used
@@ -97,9 +106,10 @@ class TokenConnection {
   using Check = std::function<absl::Status(const Answer& answer, bool& proven)>;
 
   // Runs one call on the current worker. A call that a worker's death
-  // interrupted is tried once more on the next: no call leaves anything behind
-  // on the token but GenerateKey, which refuses to make the same key twice. An
-  // answer that `check` refuses costs the worker its life.
+  // interrupted, or whose worker asks to be replaced, is tried once more on the
+  // next: no call leaves anything behind on the token but GenerateKey, which
+  // refuses to make the same key twice. An answer that `check` refuses costs
+  // the worker its life.
   absl::StatusOr<Answer> Call(const hsm::Request& request, absl::Time deadline,
                               absl::Duration patience,
                               const Check& check = nullptr);
@@ -125,8 +135,9 @@ class TokenConnection {
     absl::Duration patience = absl::InfiniteDuration();  // at most
   };
 
-  // The current worker, or a new one. Fails fast while the token is down.
-  absl::StatusOr<Worker> TakeWorker();
+  // The current worker, or a new one. While the token is down: waits for what
+  // becomes of it at first, fails fast when that takes long.
+  absl::StatusOr<Worker> TakeWorker(absl::Time deadline);
   absl::Status CheckPinHold() const;                          // under mutex_
   void NoteLogins(const WorkerProcess::LoginRecord& record);  // under mutex_
   // About a worker that is not the current one any more, only its death counts.
@@ -149,11 +160,14 @@ class TokenConnection {
   const TokenConfig config_;
 
   std::mutex mutex_;
+  std::condition_variable
+      judged_;  // a call ended, with what it said of the token
   std::shared_ptr<WorkerProcess> process_;
   uint64_t worker_number_ = 0;
   bool probing_ = false;
   int failure_count_ = 0;            // since the last success
   uint64_t dead_worker_number_ = 0;  // the last whose death was counted
+  absl::Time down_since_ = absl::InfinitePast();  // the first of them
   absl::Time retry_at_ = absl::InfinitePast();
   absl::Status last_failure_;
   // The last signature that was looked at was wrong: only one that is right
@@ -181,32 +195,40 @@ void TokenConnection::NoteLogins(const WorkerProcess::LoginRecord& record) {
   login_in_doubt_ = !pin_accepted_ && (login_in_doubt_ || record.in_doubt);
 }
 
-absl::StatusOr<TokenConnection::Worker> TokenConnection::TakeWorker() {
+absl::StatusOr<TokenConnection::Worker> TokenConnection::TakeWorker(
+    absl::Time deadline) {
   std::shared_ptr<WorkerProcess> ended;
   std::unique_lock<std::mutex> lock(mutex_);
-  if (process_ != nullptr && process_->dead()) {
-    // Its last words decide whether the PIN may be sent again.
-    ended = process_;
-    lock.unlock();
-    ended->Join();
-    lock.lock();
-    NoteLogins(ended->login_record());
-    if (process_ == ended) {
-      process_ = nullptr;
-      CountDeath(worker_number_, WorkerDied());
+  while (true) {
+    if (process_ != nullptr && process_->dead()) {
+      // Its last words decide whether the PIN may be sent again.
+      ended = process_;
+      lock.unlock();
+      ended->Join();
+      lock.lock();
+      NoteLogins(ended->login_record());
+      if (process_ == ended) {
+        process_ = nullptr;
+        CountDeath(worker_number_, WorkerDied());
+      }
     }
-  }
-  if (process_ != nullptr) NoteLogins(process_->login_record());
-  RETURN_IF_ERROR(CheckPinHold());
-  const absl::Time now = absl::Now();
-  if (failure_count_ > 0 && (now < retry_at_ || probing_)) {
+    if (process_ != nullptr) NoteLogins(process_->login_record());
+    RETURN_IF_ERROR(CheckPinHold());
+    const absl::Time now = absl::Now();
+    if (failure_count_ == 0 || (now >= retry_at_ && !probing_)) break;
     if (last_failure_.code() == absl::StatusCode::kFailedPrecondition) {
       return last_failure_;
     }
-    return MakeError(absl::StatusCode::kUnavailable, v1::STAGE_TOKEN,
-                     v1::REASON_TOKEN_DOWN,
-                     absl::StrCat("the token is down: ",
-                                  std::string(Message(last_failure_))));
+    const absl::Time wait_end = std::min(deadline, down_since_ + kShortOutage);
+    if (now >= wait_end) {
+      return MakeError(absl::StatusCode::kUnavailable, v1::STAGE_TOKEN,
+                       v1::REASON_TOKEN_DOWN,
+                       absl::StrCat("the token is down: ",
+                                    std::string(Message(last_failure_))));
+    }
+    const absl::Time wake_at =
+        probing_ ? wait_end : std::min(wait_end, retry_at_);
+    judged_.wait_for(lock, absl::ToChronoNanoseconds(wake_at - now));
   }
   Worker worker;
   // The first try after a failure is open to all who wait for it; only when
@@ -233,6 +255,7 @@ absl::StatusOr<TokenConnection::Worker> TokenConnection::TakeWorker() {
 void TokenConnection::NoteSuccess(const Worker& worker, bool proven) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (worker.is_probe) probing_ = false;
+  judged_.notify_all();
   if (worker.number != worker_number_ || (lied_ && !proven)) return;
   lied_ = false;
   failure_count_ = 0;
@@ -241,6 +264,7 @@ void TokenConnection::NoteSuccess(const Worker& worker, bool proven) {
 void TokenConnection::NoteUndecided(const Worker& worker) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (worker.is_probe) probing_ = false;
+  judged_.notify_all();
 }
 
 void TokenConnection::NoteFailure(const Worker& worker,
@@ -253,6 +277,7 @@ void TokenConnection::NoteFailure(const Worker& worker,
   } else if (worker.number == worker_number_) {
     CountFailure(status);
   }
+  judged_.notify_all();
 }
 
 void TokenConnection::CountDeath(uint64_t number, const absl::Status& status) {
@@ -262,7 +287,7 @@ void TokenConnection::CountDeath(uint64_t number, const absl::Status& status) {
 }
 
 void TokenConnection::CountFailure(const absl::Status& status) {
-  ++failure_count_;
+  if (++failure_count_ == 1) down_since_ = absl::Now();
   last_failure_ = status;
   absl::Duration pause = absl::ZeroDuration();
   if (failure_count_ > 1) {
@@ -275,10 +300,12 @@ void TokenConnection::CountFailure(const absl::Status& status) {
 absl::StatusOr<TokenConnection::Answer> TokenConnection::Call(
     const hsm::Request& request, absl::Time deadline, absl::Duration patience,
     const Check& check) {
-  absl::Status died;
+  absl::Status interrupted;
   for (int attempt = 0; attempt < 2; ++attempt) {
-    absl::StatusOr<Worker> worker = TakeWorker();
-    if (!worker.ok()) return Named(died.ok() ? worker.status() : died);
+    absl::StatusOr<Worker> worker = TakeWorker(deadline);
+    if (!worker.ok()) {
+      return Named(interrupted.ok() ? worker.status() : interrupted);
+    }
     patience = std::min(patience, worker->patience);
     WorkerProcess::Result result =
         worker->process->Call(request, deadline, patience);
@@ -295,17 +322,20 @@ absl::StatusOr<TokenConnection::Answer> TokenConnection::Call(
             return Named(std::move(status));
           }
         }
-        if (!status.ok() && MeansDown(status)) {
-          NoteFailure(*worker, status, answer.reply.replace_worker());
+        const bool replace = answer.reply.replace_worker();
+        if (!status.ok() && (replace || MeansDown(status))) {
+          NoteFailure(*worker, status, replace);
         } else {
           NoteSuccess(*worker, proven);
         }
-        if (!status.ok()) return Named(std::move(status));
-        return answer;
+        if (status.ok()) return answer;
+        if (!replace) return Named(std::move(status));
+        interrupted = std::move(status);
+        break;
       }
       case WorkerProcess::Outcome::kDied:
-        died = WorkerDied();
-        NoteFailure(*worker, died, true);
+        interrupted = WorkerDied();
+        NoteFailure(*worker, interrupted, true);
         break;
       case WorkerProcess::Outcome::kTimedOut: {
         absl::Status status = TimedOut(patience);
@@ -317,7 +347,7 @@ absl::StatusOr<TokenConnection::Answer> TokenConnection::Call(
         return Named(DeadlinePassed());
     }
   }
-  return Named(died);
+  return Named(interrupted);
 }
 
 absl::StatusOr<TokenConnection::Answer> TokenConnection::CallAlone(
@@ -388,6 +418,7 @@ absl::Status TokenConnection::ClearPinHold(absl::Time deadline) {
   login_in_doubt_ = false;
   failure_count_ = 0;
   retry_at_ = absl::InfinitePast();
+  judged_.notify_all();
   return absl::OkStatus();
 }
 

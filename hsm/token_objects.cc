@@ -157,6 +157,24 @@ class Search {
   CK_SESSION_HANDLE session_;
 };
 
+// Whether the module looked at the object, and shows all that was asked for or
+// not.
+bool IsAnswered(CK_RV rv) {
+  return rv == CKR_OK || rv == CKR_ATTRIBUTE_TYPE_INVALID ||
+         rv == CKR_ATTRIBUTE_SENSITIVE;
+}
+
+bool IsShown(const CK_ATTRIBUTE& attribute) {
+  constexpr CK_ULONG kMaxValueSize = CK_ULONG{1} << 20;
+  return attribute.ulValueLen != CK_UNAVAILABLE_INFORMATION &&
+         attribute.ulValueLen <= kMaxValueSize;
+}
+
+bool IsNumber(ByteView value, CK_ULONG number) {
+  return Equal(value,
+               {reinterpret_cast<const uint8_t*>(&number), sizeof(number)});
+}
+
 constexpr CK_OBJECT_CLASS kPrivateKeyClass = CKO_PRIVATE_KEY;
 constexpr CK_OBJECT_CLASS kPublicKeyClass = CKO_PUBLIC_KEY;
 constexpr CK_OBJECT_CLASS kCertificateClass = CKO_CERTIFICATE;
@@ -186,15 +204,10 @@ absl::StatusOr<std::vector<CK_OBJECT_HANDLE>> TokenObjects::Find(
 
 absl::StatusOr<Bytes> TokenObjects::Read(CK_OBJECT_HANDLE handle,
                                          CK_ATTRIBUTE_TYPE type) const {
-  constexpr CK_ULONG kMaxValueSize = CK_ULONG{1} << 20;
   CK_ATTRIBUTE attribute = {type, nullptr, 0};
   CK_RV rv = module_->C_GetAttributeValue(session_, handle, &attribute, 1);
-  if (rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_ATTRIBUTE_SENSITIVE ||
-      (rv == CKR_OK && (attribute.ulValueLen == CK_UNAVAILABLE_INFORMATION ||
-                        attribute.ulValueLen > kMaxValueSize))) {
-    return Bytes();
-  }
-  if (rv != CKR_OK) return TokenError(rv, "C_GetAttributeValue");
+  if (!IsAnswered(rv)) return TokenError(rv, "C_GetAttributeValue");
+  if (rv != CKR_OK || !IsShown(attribute)) return Bytes();
   Bytes value(attribute.ulValueLen);
   if (value.empty()) return value;
   attribute.pValue = value.data();
@@ -204,38 +217,54 @@ absl::StatusOr<Bytes> TokenObjects::Read(CK_OBJECT_HANDLE handle,
   return value;
 }
 
-absl::StatusOr<bool> TokenObjects::ReadFlag(CK_OBJECT_HANDLE handle,
-                                            CK_ATTRIBUTE_TYPE type,
-                                            bool when_absent) const {
-  ASSIGN_OR_RETURN(const Bytes value, Read(handle, type));
-  return value.size() == sizeof(CK_BBOOL) ? value[0] != CK_FALSE : when_absent;
-}
-
-absl::StatusOr<CK_ULONG> TokenObjects::ReadNumber(
-    CK_OBJECT_HANDLE handle, CK_ATTRIBUTE_TYPE type) const {
-  ASSIGN_OR_RETURN(const Bytes value, Read(handle, type));
-  CK_ULONG number = CK_UNAVAILABLE_INFORMATION;
-  if (value.size() == sizeof(number)) {
-    std::memcpy(&number, value.data(), sizeof(number));
+absl::StatusOr<std::vector<Bytes>> TokenObjects::ReadAll(
+    CK_OBJECT_HANDLE handle, std::span<const CK_ATTRIBUTE_TYPE> types) const {
+  std::vector<Bytes> values(types.size());
+  std::vector<CK_ATTRIBUTE> attributes;
+  for (const CK_ATTRIBUTE_TYPE type : types) {
+    attributes.push_back({type, nullptr, 0});
   }
-  return number;
+  CK_RV rv = module_->C_GetAttributeValue(session_, handle, attributes.data(),
+                                          attributes.size());
+  if (rv == CKR_OK) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (IsShown(attributes[i])) values[i].resize(attributes[i].ulValueLen);
+      attributes[i].pValue = values[i].data();
+      attributes[i].ulValueLen = values[i].size();
+    }
+    rv = module_->C_GetAttributeValue(session_, handle, attributes.data(),
+                                      attributes.size());
+    if (rv == CKR_OK) {
+      for (size_t i = 0; i < values.size(); ++i) {
+        values[i].resize(
+            std::min<size_t>(values[i].size(), attributes[i].ulValueLen));
+      }
+      return values;
+    }
+  }
+  if (!IsAnswered(rv)) return TokenError(rv, "C_GetAttributeValue");
+  // One of them is not shown. Not every module goes on with the rest then.
+  for (size_t i = 0; i < values.size(); ++i) {
+    ASSIGN_OR_RETURN(values[i], Read(handle, types[i]));
+  }
+  return values;
 }
 
 absl::StatusOr<Bytes> TokenObjects::ReadPublicParts(
     CK_OBJECT_HANDLE key) const {
-  ASSIGN_OR_RETURN(const CK_ULONG type, ReadNumber(key, CKA_KEY_TYPE));
+  ASSIGN_OR_RETURN(const Bytes type, Read(key, CKA_KEY_TYPE));
   absl::StatusOr<Bytes> spki = Bytes();
-  if (type == CKK_RSA) {
-    ASSIGN_OR_RETURN(const Bytes modulus, Read(key, CKA_MODULUS));
-    ASSIGN_OR_RETURN(const Bytes exponent, Read(key, CKA_PUBLIC_EXPONENT));
-    if (!modulus.empty() && !exponent.empty()) {
-      spki = BuildRsaPublicKey(modulus, exponent);
+  if (IsNumber(type, CKK_RSA)) {
+    ASSIGN_OR_RETURN(const std::vector<Bytes> parts,
+                     ReadAll(key, {{CKA_MODULUS, CKA_PUBLIC_EXPONENT}}));
+    if (!parts[0].empty() && !parts[1].empty()) {
+      spki = BuildRsaPublicKey(parts[0], parts[1]);
     }
-  } else if (type == CKK_EC) {
-    ASSIGN_OR_RETURN(const Bytes parameters, Read(key, CKA_EC_PARAMS));
-    ASSIGN_OR_RETURN(const Bytes point, Read(key, CKA_EC_POINT));
-    if (!parameters.empty() && !point.empty()) {
-      spki = BuildEcPublicKey(parameters, point);
+  } else if (IsNumber(type, CKK_EC)) {
+    ASSIGN_OR_RETURN(const std::vector<Bytes> parts,
+                     ReadAll(key, {{CKA_EC_PARAMS, CKA_EC_POINT}}));
+    if (!parts[0].empty() && !parts[1].empty()) {
+      spki = BuildEcPublicKey(parts[0], parts[1]);
     }
   }
   return spki.ok() ? spki : Bytes();  // an odd key shows no public half
@@ -266,24 +295,33 @@ absl::StatusOr<KeyListing> TokenObjects::ReadKey(
     CK_OBJECT_HANDLE handle) const {
   // An attribute that the module does not show counts as the unsafe value.
   KeyListing key;
-  ASSIGN_OR_RETURN(key.id, Read(handle, CKA_ID));
-  ASSIGN_OR_RETURN(const Bytes label, Read(handle, CKA_LABEL));
-  key.label = ToString(label);
   KeyAttributes& attributes = key.attributes;
-  ASSIGN_OR_RETURN(attributes.sensitive,
-                   ReadFlag(handle, CKA_SENSITIVE, false));
-  ASSIGN_OR_RETURN(attributes.always_sensitive,
-                   ReadFlag(handle, CKA_ALWAYS_SENSITIVE, false));
-  ASSIGN_OR_RETURN(attributes.extractable,
-                   ReadFlag(handle, CKA_EXTRACTABLE, true));
-  ASSIGN_OR_RETURN(attributes.never_extractable,
-                   ReadFlag(handle, CKA_NEVER_EXTRACTABLE, false));
-  ASSIGN_OR_RETURN(attributes.local, ReadFlag(handle, CKA_LOCAL, false));
-  ASSIGN_OR_RETURN(attributes.sign, ReadFlag(handle, CKA_SIGN, false));
-  ASSIGN_OR_RETURN(attributes.decrypt, ReadFlag(handle, CKA_DECRYPT, false));
-  ASSIGN_OR_RETURN(attributes.unwrap, ReadFlag(handle, CKA_UNWRAP, false));
-  ASSIGN_OR_RETURN(attributes.always_authenticate,
-                   ReadFlag(handle, CKA_ALWAYS_AUTHENTICATE, false));
+  struct Flag {
+    CK_ATTRIBUTE_TYPE type;
+    bool& value;
+    bool when_absent;
+  };
+  const std::array flags = {
+      Flag{CKA_SENSITIVE, attributes.sensitive, false},
+      Flag{CKA_ALWAYS_SENSITIVE, attributes.always_sensitive, false},
+      Flag{CKA_EXTRACTABLE, attributes.extractable, true},
+      Flag{CKA_NEVER_EXTRACTABLE, attributes.never_extractable, false},
+      Flag{CKA_LOCAL, attributes.local, false},
+      Flag{CKA_SIGN, attributes.sign, false},
+      Flag{CKA_DECRYPT, attributes.decrypt, false},
+      Flag{CKA_UNWRAP, attributes.unwrap, false},
+      Flag{CKA_ALWAYS_AUTHENTICATE, attributes.always_authenticate, false},
+  };
+  std::vector<CK_ATTRIBUTE_TYPE> types = {CKA_ID, CKA_LABEL};
+  for (const Flag& flag : flags) types.push_back(flag.type);
+  ASSIGN_OR_RETURN(std::vector<Bytes> values, ReadAll(handle, types));
+  key.id = std::move(values[0]);
+  key.label = ToString(values[1]);
+  for (size_t i = 0; i < flags.size(); ++i) {
+    const Bytes& value = values[i + 2];
+    flags[i].value = value.size() == sizeof(CK_BBOOL) ? value[0] != CK_FALSE
+                                                      : flags[i].when_absent;
+  }
   ASSIGN_OR_RETURN(key.public_key, ReadPublicKey(handle, key.id));
   return key;
 }
@@ -316,6 +354,30 @@ absl::StatusOr<TokenObject> TokenObjects::FindKey(const KeyReference& reference,
   return NotFound(absl::StrCat(
       "no private key has ", Describe(reference),
       handles.empty() ? "" : " and the public key that it had when loaded"));
+}
+
+absl::StatusOr<std::vector<KeyListing>> TokenObjects::ListKeys() const {
+  std::array<CK_ATTRIBUTE, 1> search = {Value(CKA_CLASS, kPrivateKeyClass)};
+  ASSIGN_OR_RETURN(const auto handles, Find(search));
+  std::vector<KeyListing> keys;
+  for (const CK_OBJECT_HANDLE handle : handles) {
+    ASSIGN_OR_RETURN(keys.emplace_back(), ReadKey(handle));
+  }
+  return keys;
+}
+
+absl::StatusOr<std::vector<CertificateListing>> TokenObjects::ListCertificates()
+    const {
+  std::array<CK_ATTRIBUTE, 1> search = {Value(CKA_CLASS, kCertificateClass)};
+  ASSIGN_OR_RETURN(const auto handles, Find(search));
+  std::vector<CertificateListing> certificates;
+  for (const CK_OBJECT_HANDLE handle : handles) {
+    ASSIGN_OR_RETURN(std::vector<Bytes> values,
+                     ReadAll(handle, {{CKA_ID, CKA_LABEL, CKA_VALUE}}));
+    certificates.push_back(
+        {std::move(values[0]), ToString(values[1]), std::move(values[2])});
+  }
+  return certificates;
 }
 
 absl::StatusOr<Bytes> TokenObjects::Sign(
@@ -376,11 +438,13 @@ absl::StatusOr<KeyListing> TokenObjects::GenerateKey(
     }
   }
 
-  // The same id and label on both halves; modules fill in CKA_DECRYPT and
-  // CKA_UNWRAP as true unless told otherwise.
+  // The same id and label on both halves. Modules fill in CKA_DECRYPT and
+  // CKA_UNWRAP as true unless told otherwise. What the public half may be used
+  // for is left to the token, where nobody uses it: tpm2-pkcs11 refuses a
+  // template that says CKA_VERIFY true and CKA_DECRYPT false.
   std::vector<CK_ATTRIBUTE> public_template = {
-      Value(CKA_TOKEN, kYes), Value(CKA_PRIVATE, kNo), Value(CKA_VERIFY, kYes),
-      Attribute(CKA_ID, id), Attribute(CKA_LABEL, AsBytes(reference.label))};
+      Value(CKA_TOKEN, kYes), Value(CKA_PRIVATE, kNo), Attribute(CKA_ID, id),
+      Attribute(CKA_LABEL, AsBytes(reference.label))};
   std::vector<CK_ATTRIBUTE> private_template = {
       Value(CKA_TOKEN, kYes),
       Value(CKA_PRIVATE, kYes),
@@ -420,8 +484,6 @@ absl::StatusOr<KeyListing> TokenObjects::GenerateKey(
   if (modulus_bits != 0) {
     public_template.push_back(Value(CKA_MODULUS_BITS, modulus_bits));
     public_template.push_back(Attribute(CKA_PUBLIC_EXPONENT, kExponent));
-    public_template.push_back(Value(CKA_ENCRYPT, kNo));
-    public_template.push_back(Value(CKA_WRAP, kNo));
   }
 
   CK_OBJECT_HANDLE public_handle = CK_INVALID_HANDLE;

@@ -39,6 +39,11 @@ class TokenObjects {
   // that.
   absl::StatusOr<KeyListing> ReadKey(CK_OBJECT_HANDLE handle) const;
 
+  // Every private key, and every certificate; without a login, what the token
+  // shows to everybody.
+  absl::StatusOr<std::vector<KeyListing>> ListKeys() const;
+  absl::StatusOr<std::vector<CertificateListing>> ListCertificates() const;
+
   // As KeyBackend::Sign(), but `digest` may be cut to the curve's size. `login`
   // is called between C_SignInit and C_Sign when it is set.
   absl::StatusOr<Bytes> Sign(CK_OBJECT_HANDLE key, SignMechanism mechanism,
@@ -59,10 +64,10 @@ class TokenObjects {
   // Empty when the object does not show the attribute.
   absl::StatusOr<Bytes> Read(CK_OBJECT_HANDLE handle,
                              CK_ATTRIBUTE_TYPE type) const;
-  absl::StatusOr<bool> ReadFlag(CK_OBJECT_HANDLE handle, CK_ATTRIBUTE_TYPE type,
-                                bool when_absent) const;
-  absl::StatusOr<CK_ULONG> ReadNumber(CK_OBJECT_HANDLE handle,
-                                      CK_ATTRIBUTE_TYPE type) const;
+  // Several at once: a network HSM answers each call after a round trip. The
+  // values in the order of `types`.
+  absl::StatusOr<std::vector<Bytes>> ReadAll(
+      CK_OBJECT_HANDLE handle, std::span<const CK_ATTRIBUTE_TYPE> types) const;
   // From the private key itself or from the public key or certificate with the
   // same CKA_ID; empty when none shows it.
   absl::StatusOr<Bytes> ReadPublicKey(CK_OBJECT_HANDLE private_key,

@@ -111,6 +111,8 @@ absl::Status TokenSessions::OpenLocked(std::unique_lock<std::mutex>& lock) {
 
 absl::Status TokenSessions::Reopen(uint64_t generation, Depth depth,
                                    absl::Time deadline) {
+  deadline = std::min(
+      deadline, absl::Now() + absl::Microseconds(config_.drain_timeout_us()));
   std::unique_lock<std::mutex> lock(mutex_);
   bool draining = false;  // it is this thread that drains
   while (generation_ == generation &&
@@ -400,6 +402,15 @@ void TokenSessions::Close(CK_SESSION_HANDLE session) {
   --leased_count_;
   --open_count_;
   changed_.notify_all();
+}
+
+hsm::Listing TokenSessions::DescribeToken() const {
+  hsm::Listing listing;
+  listing.set_label(Trim(token_info_.label));
+  listing.set_serial(Trim(token_info_.serialNumber));
+  listing.set_manufacturer(Trim(token_info_.manufacturerID));
+  listing.set_model(Trim(token_info_.model));
+  return listing;
 }
 
 void TokenSessions::Shutdown() {

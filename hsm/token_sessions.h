@@ -74,11 +74,11 @@ class TokenSessions {
   absl::StatusOr<Lease> Acquire(absl::Time deadline);
 
   // Waits until no lease is out (closing a session under a running C_Sign
-  // crashes modules), closes everything and opens the token anew. Nothing when
-  // `generation` is not the current one: somebody was faster. The caller holds
-  // no lease.
-  // Errors: DEADLINE_EXCEEDED REASON_TOKEN_TIMEOUT when a call does not return;
-  // those of Open().
+  // crashes modules), for WorkerConfig.drain_timeout_us at most, since
+  // everybody else waits, too; closes everything and opens the token anew.
+  // Nothing when `generation` is not the current one: somebody was faster. The
+  // caller holds no lease. Errors: DEADLINE_EXCEEDED REASON_TOKEN_TIMEOUT when
+  // a call does not return; those of Open().
   absl::Status Reopen(uint64_t generation, Depth depth, absl::Time deadline);
 
   // Whether the session is alive and logged in, as the module says.
@@ -109,7 +109,8 @@ class TokenSessions {
   // Valid while a lease is out.
   Pkcs11Module& module() const { return *module_; }
   CK_SLOT_ID slot() const { return slot_; }
-  const CK_TOKEN_INFO& token_info() const { return token_info_; }
+  // Its names, without what is on it.
+  hsm::Listing DescribeToken() const;
 
   // C_CloseAllSessions and C_Finalize. Nothing may be called afterwards.
   void Shutdown();

@@ -1,7 +1,8 @@
 // The worker process: one thread for each channel reads requests and answers
-// them. Trouble with the token is met by a ladder, one rung more each time the
-// same request fails: a new session; all sessions and the login anew; the
-// module finalised and initialised; at last the reply asks for a new process.
+// them. Trouble with the token is met by a ladder. While the login is alive a
+// request that fails is tried in another session, a few times; then it climbs
+// one rung with each failure: all sessions and the login anew; the module
+// finalised and initialised; at last the reply asks for a new process.
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -22,7 +23,6 @@
 #include "absl/time/clock.h"
 #include "codesign/base/error.h"
 #include "hsm/ck_rv.h"
-#include "hsm/libp11_listing.h"
 #include "hsm/pin.h"
 #include "hsm/pkcs11.h"
 #include "hsm/public_key.h"
@@ -38,6 +38,9 @@ namespace {
 constexpr unsigned kShutdownSeconds = 2;
 // A key that vanished is looked for with a fresh module at most this often.
 constexpr absl::Duration kMissingKeyInterval = absl::Seconds(1);
+// How often one request is tried in a new session while the login is alive:
+// what is torn down beyond that session, everybody pays for.
+constexpr int kMostNewSessions = 3;
 
 // Runs calls on a thread of its own, one after another: some modules must not
 // be called by two threads, not even in turn.
@@ -124,26 +127,34 @@ class Worker {
                    const Operation& operation);
   TokenAction Judge(const absl::Status& status, const Lease& lease);
   absl::StatusOr<CachedKey> Resolve(const hsm::KeyReference& key,
-                                    const Lease& lease);
-  void Forget(const hsm::KeyReference& key);
+                                    const Lease& lease, absl::Time deadline);
+  std::optional<CachedKey> FindCached(const std::string& name,
+                                      uint64_t generation);
+  // After a signature with the key failed with `status`: looked for again when
+  // the token does not know its handle any more; otherwise the next signature
+  // is to be verified like the first one.
+  void Doubt(const hsm::KeyReference& key, const absl::Status& status);
 
   const hsm::WorkerConfig config_;
   TokenSessions sessions_;
   // For every call until the module is known to lock for itself.
   OneThread module_thread_;
 
+  // One search at a time: when all handles are dead, all threads want to look.
+  std::timed_mutex search_mutex_;
   std::mutex mutex_;
   uint64_t search_count_ = 0;
   std::unordered_map<std::string, CachedKey> keys_;  // by serialised reference
   absl::Time missing_key_at_ = absl::InfinitePast();
 };
 
-void SetKey(const KeyListing& key, hsm::Reply& reply) {
-  hsm::Key& wire = *reply.mutable_key();
+hsm::Key ToWire(const KeyListing& key) {
+  hsm::Key wire;
   wire.set_id(ToString(key.id));
   wire.set_label(key.label);
-  *wire.mutable_attributes() = ToWire(key.attributes);
+  *wire.mutable_attributes() = codeseal::ToWire(key.attributes);
   wire.set_public_key(ToString(key.public_key));
+  return wire;
 }
 
 void Worker::Serve(int fd) {
@@ -206,6 +217,7 @@ TokenAction Worker::Judge(const absl::Status& status, const Lease& lease) {
   switch (action) {
     case TokenAction::kFail:
     case TokenAction::kReopen:
+    case TokenAction::kRestart:
       return action;
     case TokenAction::kCheckState:
       return sessions_.IsUsable(lease) ? TokenAction::kFail
@@ -222,64 +234,85 @@ absl::Status Worker::Run(absl::Time deadline, hsm::Reply& reply,
                          const Operation& operation) {
   enum Rung { kNewSession, kReopen, kReinitialize, kReplace };
   int rung = kNewSession;
+  int new_session_count = 0;
   while (true) {
     absl::Status status;
+    TokenAction action = TokenAction::kReopen;
     uint64_t generation = 0;
     absl::StatusOr<Lease> lease = sessions_.Acquire(deadline);
     if (lease.ok()) {
       generation = lease->generation();
       status = operation(*lease);
       if (status.ok()) return status;
-      const TokenAction action = Judge(status, *lease);
+      action = Judge(status, *lease);
       // Whatever failed may have left the session in the middle of something.
       Lease(*std::move(lease)).Drop();
-      switch (action) {
-        case TokenAction::kFail:
-        case TokenAction::kCheckState:
-          return status;
-        case TokenAction::kNewSession:
-          break;
-        case TokenAction::kReopen:
-          // Perhaps it is this one session that is gone.
-          if (!sessions_.IsLoginAlive(generation)) {
-            rung = std::max<int>(rung, kReopen);
-          }
-          break;
+      if (action == TokenAction::kFail || action == TokenAction::kCheckState) {
+        return status;
       }
     } else {
-      // The token does not open. Only what may pass by itself is tried again.
+      // No session opens. Only what may pass by itself is tried again.
       status = std::move(lease).status();
       generation = sessions_.generation();
       if (status.code() != absl::StatusCode::kUnavailable) return status;
-      rung = std::max<int>(rung, kReinitialize);
     }
-    reply.set_replace_worker(rung == kReplace);
-    if (rung == kReplace || absl::Now() >= deadline) return status;
-    if (rung != kNewSession) {
-      const absl::Status reopened =
+    if (action == TokenAction::kRestart) {
+      rung = std::max<int>(rung, kReopen);
+    } else if (new_session_count < kMostNewSessions &&
+               sessions_.IsLoginAlive(generation)) {
+      ++new_session_count;
+      if (absl::Now() >= deadline) return status;
+      continue;
+    }
+    absl::Status reopened;
+    do {
+      ++rung;
+      reply.set_replace_worker(rung >= kReplace);
+      if (rung >= kReplace || absl::Now() >= deadline) return status;
+      reopened =
           sessions_.Reopen(generation,
                            rung == kReopen ? TokenSessions::Depth::kSessions
                                            : TokenSessions::Depth::kModule,
                            deadline);
-      if (!reopened.ok() && reopened.code() != absl::StatusCode::kUnavailable) {
-        return reopened;
+      if (reopened.code() == absl::StatusCode::kDeadlineExceeded) {
+        // A call hangs. Only the end of this process ends it.
+        reply.set_replace_worker(absl::Now() < deadline);
+        return status;
       }
-    }
-    ++rung;
+      if (!reopened.ok()) {
+        if (reopened.code() != absl::StatusCode::kUnavailable) return reopened;
+        status = reopened;
+        ++generation;  // what Reopen() did; when it is more, somebody opened it
+      }
+    } while (!reopened.ok());
   }
 }
 
-absl::StatusOr<Worker::CachedKey> Worker::Resolve(const hsm::KeyReference& key,
-                                                  const Lease& lease) {
-  const std::string name = key.SerializeAsString();
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    const auto found = keys_.find(name);
-    if (found != keys_.end() &&
-        found->second.generation == lease.generation()) {
-      return found->second;
-    }
+std::optional<Worker::CachedKey> Worker::FindCached(const std::string& name,
+                                                    uint64_t generation) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = keys_.find(name);
+  if (found == keys_.end() || found->second.generation != generation) {
+    return std::nullopt;
   }
+  return found->second;
+}
+
+absl::StatusOr<Worker::CachedKey> Worker::Resolve(const hsm::KeyReference& key,
+                                                  const Lease& lease,
+                                                  absl::Time deadline) {
+  const std::string name = key.SerializeAsString();
+  std::optional<CachedKey> found = FindCached(name, lease.generation());
+  if (found.has_value()) return *found;
+  const std::unique_lock<std::timed_mutex> searching(
+      search_mutex_, absl::ToChronoTime(deadline));
+  if (!searching.owns_lock()) {
+    return MakeError(absl::StatusCode::kDeadlineExceeded, v1::STAGE_TOKEN,
+                     v1::REASON_TOKEN_TIMEOUT,
+                     "the search for the key does not end");
+  }
+  found = FindCached(name, lease.generation());
+  if (found.has_value()) return *found;
   ASSIGN_OR_RETURN(const TokenObject object,
                    TokenObjects(sessions_.module(), lease.session())
                        .FindKey(FromWire(key), AsBytes(key.public_key())));
@@ -300,15 +333,23 @@ absl::StatusOr<Worker::CachedKey> Worker::Resolve(const hsm::KeyReference& key,
   return cached;
 }
 
-void Worker::Forget(const hsm::KeyReference& key) {
+void Worker::Doubt(const hsm::KeyReference& key, const absl::Status& status) {
+  const std::optional<ErrorDetail> detail = GetErrorDetail(status);
+  const uint64_t rv = detail.has_value() ? detail->ck_rv() : CKR_OK;
   const std::lock_guard<std::mutex> lock(mutex_);
-  keys_.erase(key.SerializeAsString());
+  const auto found = keys_.find(key.SerializeAsString());
+  if (found == keys_.end()) return;
+  if (rv == CKR_KEY_HANDLE_INVALID || rv == CKR_OBJECT_HANDLE_INVALID) {
+    keys_.erase(found);
+  } else {
+    found->second.search = ++search_count_;
+  }
 }
 
 absl::Status Worker::Sign(const hsm::SignCall& call, absl::Time deadline,
                           hsm::Reply& reply) {
   return Run(deadline, reply, [&](const Lease& lease) -> absl::Status {
-    absl::StatusOr<CachedKey> key = Resolve(call.key(), lease);
+    absl::StatusOr<CachedKey> key = Resolve(call.key(), lease, deadline);
     if (GetReason(key.status()) == v1::REASON_KEY_NOT_FOUND &&
         !call.key().public_key().empty()) {
       // It was there when it was loaded. A token whose storage went away still
@@ -317,7 +358,7 @@ absl::Status Worker::Sign(const hsm::SignCall& call, absl::Time deadline,
       const absl::Time now = absl::Now();
       if (now - missing_key_at_ > kMissingKeyInterval) {
         missing_key_at_ = now;
-        return TokenError(CKR_TOKEN_NOT_PRESENT, "looking for the key");
+        return TokenError(kKeyVanished, "the search for a key that was there");
       }
     }
     if (!key.ok()) return key.status();
@@ -334,7 +375,7 @@ absl::Status Worker::Sign(const hsm::SignCall& call, absl::Time deadline,
             .Sign(key->handle, static_cast<SignMechanism>(call.mechanism()),
                   static_cast<SignDigest>(call.digest_kind()), digest, login);
     if (!signature.ok()) {
-      Forget(call.key());
+      Doubt(call.key(), signature.status());
       return signature.status();
     }
     reply.set_signature(ToString(*signature));
@@ -350,7 +391,7 @@ absl::Status Worker::FindKey(const hsm::FindKeyCall& call, absl::Time deadline,
         const TokenObject object,
         TokenObjects(sessions_.module(), lease.session())
             .FindKey(FromWire(call.key()), AsBytes(call.key().public_key())));
-    SetKey(object.key, reply);
+    *reply.mutable_key() = ToWire(object.key);
     return absl::OkStatus();
   });
 }
@@ -380,7 +421,7 @@ absl::Status Worker::GenerateKey(const hsm::GenerateKeyCall& call,
         const KeyListing key,
         session.objects().GenerateKey(
             FromWire(call.key()), static_cast<KeyAlgorithm>(call.algorithm())));
-    SetKey(key, reply);
+    *reply.mutable_key() = ToWire(key);
     return absl::OkStatus();
   });
 }
@@ -397,10 +438,19 @@ absl::Status Worker::ImportCertificate(const hsm::ImportCertificateCall& call,
 
 absl::Status Worker::List(absl::Time deadline, hsm::Reply& reply) {
   return Run(deadline, reply, [&](const Lease& lease) -> absl::Status {
-    ASSIGN_OR_RETURN(
-        *reply.mutable_listing(),
-        ListToken(config_.module(), sessions_.slot(),
-                  TokenObjects(sessions_.module(), lease.session())));
+    const TokenObjects objects(sessions_.module(), lease.session());
+    ASSIGN_OR_RETURN(const std::vector<KeyListing> keys, objects.ListKeys());
+    ASSIGN_OR_RETURN(const std::vector<CertificateListing> certificates,
+                     objects.ListCertificates());
+    hsm::Listing& listing = *reply.mutable_listing();
+    listing = sessions_.DescribeToken();
+    for (const KeyListing& key : keys) *listing.add_keys() = ToWire(key);
+    for (const CertificateListing& certificate : certificates) {
+      hsm::Certificate& listed = *listing.add_certificates();
+      listed.set_id(ToString(certificate.id));
+      listed.set_label(certificate.label);
+      listed.set_der(ToString(certificate.der));
+    }
     return absl::OkStatus();
   });
 }

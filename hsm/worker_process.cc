@@ -5,6 +5,7 @@
 #include <spawn.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,8 +29,8 @@ namespace {
 constexpr int kWorkerFd = 3;
 // How long a worker may take to end once its sockets are closed.
 constexpr absl::Duration kHangUpTime = absl::Seconds(4);
-// A killed process whose sockets live on in a child of its own is noticed by
-// asking for its end this often.
+// Without a pidfd, a killed process is noticed by asking for its end this
+// often.
 constexpr absl::Duration kReapInterval = absl::Milliseconds(50);
 
 absl::Status StartError(std::string_view what, int error_number) {
@@ -61,6 +62,11 @@ absl::StatusOr<std::pair<UniqueFd, UniqueFd>> MakeSocketPair(int worker_floor) {
   UniqueFd theirs(fcntl(low.get(), F_DUPFD_CLOEXEC, worker_floor));
   if (theirs.get() < 0) return StartError("fcntl", errno);
   return std::pair(std::move(ours), std::move(theirs));
+}
+
+// -1 when the kernel has none.
+UniqueFd OpenPidfd(pid_t pid) {
+  return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
 }
 
 absl::StatusOr<pid_t> Spawn(const std::string& program,
@@ -121,13 +127,16 @@ absl::StatusOr<std::shared_ptr<WorkerProcess>> WorkerProcess::Start(
   ASSIGN_OR_RETURN(const pid_t pid, Spawn(program, worker_fds));
   // A worker that is gone already shows in the first call.
   SendFrame(control.first.get(), EncodeFrame(config), MSG_DONTWAIT);
-  return std::shared_ptr<WorkerProcess>(new WorkerProcess(
-      pid, std::move(control.first), std::move(wake), std::move(channels)));
+  return std::shared_ptr<WorkerProcess>(
+      new WorkerProcess(pid, OpenPidfd(pid), std::move(control.first),
+                        std::move(wake), std::move(channels)));
 }
 
-WorkerProcess::WorkerProcess(pid_t pid, UniqueFd control, UniqueFd wake,
+WorkerProcess::WorkerProcess(pid_t pid, UniqueFd process_end, UniqueFd control,
+                             UniqueFd wake,
                              std::vector<std::unique_ptr<Channel>> channels)
     : pid_(pid),
+      process_end_(std::move(process_end)),
       control_(std::move(control)),
       wake_(std::move(wake)),
       channels_(std::move(channels)) {
@@ -267,7 +276,9 @@ void WorkerProcess::Supervise() {
   while (true) {
     absl::Time wake_at = CheckAbandoned();
     bool killed = false;
-    std::vector<pollfd> waiting = {{wake_.get(), POLLIN, 0}};
+    // poll() ignores a descriptor of -1.
+    std::vector<pollfd> waiting = {{wake_.get(), POLLIN, 0},
+                                   {process_end_.get(), POLLIN, 0}};
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       wake_at = std::min(wake_at, hang_up_at_);
@@ -282,7 +293,7 @@ void WorkerProcess::Supervise() {
     }
     if (!connected || killed) {
       if (Reap()) break;
-      wake_at = absl::Now() + kReapInterval;
+      if (process_end_.get() < 0) wake_at = absl::Now() + kReapInterval;
     }
     if (connected) waiting.push_back({control_.get(), POLLIN, 0});
     if (poll(waiting.data(), waiting.size(), PollTimeout(wake_at)) < 0) {
@@ -293,6 +304,7 @@ void WorkerProcess::Supervise() {
       [[maybe_unused]] const ssize_t drained =
           read(wake_.get(), &count, sizeof(count));
     }
+    if (waiting[1].revents != 0 && Reap()) break;
     if (connected && waiting.back().revents != 0) connected = ReadControl();
   }
   while (ReadControl()) {

@@ -108,8 +108,8 @@ class WorkerProcess {
     absl::Time abandoned_until = absl::InfiniteFuture();
   };
 
-  WorkerProcess(pid_t pid, UniqueFd control, UniqueFd wake,
-                std::vector<std::unique_ptr<Channel>> channels);
+  WorkerProcess(pid_t pid, UniqueFd process_end, UniqueFd control,
+                UniqueFd wake, std::vector<std::unique_ptr<Channel>> channels);
 
   // Null when the deadline passes or the worker dies.
   Channel* TakeChannel(absl::Time deadline);
@@ -130,6 +130,7 @@ class WorkerProcess {
   absl::Time CheckAbandoned();
 
   const pid_t pid_;
+  const UniqueFd process_end_;  // pidfd, readable when it has ended; may be -1
   const UniqueFd control_;
   const UniqueFd wake_;  // eventfd, written to interrupt the supervisor
   std::vector<std::unique_ptr<Channel>> channels_;
