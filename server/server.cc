@@ -139,7 +139,7 @@ struct Server::Parts {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(
     const ServerConfig& config, const IdentityStore::TokenFactory& make_token,
-    const Clock& clock) {
+    const Clock& clock, bool (*is_apple_root)(const Certificate&)) {
   auto parts = std::make_unique<Parts>();
   parts->limits = config.limits;
   ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ServerCredentials> credentials,
@@ -147,6 +147,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   ASSIGN_OR_RETURN(parts->gate, PeerGate::Create(config.tls.deny_list, clock));
   ASSIGN_OR_RETURN(IdentityStoreOptions options,
                    StoreOptions(config, clock, /*lock=*/true));
+  options.is_apple_root = is_apple_root;
   ASSIGN_OR_RETURN(
       parts->identities,
       IdentityStore::Create(config, make_token, std::move(options)));

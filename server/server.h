@@ -21,11 +21,12 @@ class Server {
  public:
   // Loads keys, then listens. A token that is down, or a key that is refused,
   // makes its identities unavailable and is logged; the server serves the
-  // others. Borrows the clock.
+  // others. Borrows the clock. Tests have Apple-like roots of their own.
   // Errors: INVALID_ARGUMENT or FAILED_PRECONDITION REASON_BAD_CONFIG.
   static absl::StatusOr<std::unique_ptr<Server>> Start(
       const ServerConfig& config, const IdentityStore::TokenFactory& make_token,
-      const Clock& clock);
+      const Clock& clock,
+      bool (*is_apple_root)(const Certificate&) = &IsAppleRoot);
 
   // Everything of Start() that needs no token and no socket: what the files
   // of the configuration hold.
