@@ -256,6 +256,60 @@ TEST_F(TokenFaultTest, ReopenUnderLoadLosesNoCall) {
   EXPECT_EQ(shim_.Processes().size(), 1u);
 }
 
+// What fails in one session is tried in another: everything else stays.
+TEST_F(TokenFaultTest, FaultsOfOneSessionCostNoLoginAndNoSearch) {
+  ASSERT_THAT(Sign(), IsOk());
+  const int logins = shim_.CallCount("C_Login");
+  const int searches = shim_.CallCount("C_FindObjectsInit");
+  shim_.Play("C_Sign count=3 rv=CKR_GENERAL_ERROR");
+  EXPECT_THAT(Sign(), IsOk());
+  EXPECT_EQ(shim_.CallCount("C_Login"), logins);
+  EXPECT_EQ(shim_.CallCount("C_FindObjectsInit"), searches);
+  EXPECT_EQ(shim_.CallCount("C_Finalize"), 0);
+}
+
+// A reopen waits for the calls that run, but not for one that hangs.
+TEST_F(TokenFaultTest, HungCallDoesNotHoldUpAReopen) {
+  TokenConfig config = ShimConfig();
+  config.operation_timeout = absl::Seconds(10);
+  const auto token = Token::Create(config);
+  ASSERT_THAT(token, IsOk());
+  const auto key = (*token)->LoadKey({{1}, ""}, KeyPolicy::kStrict, {}, Soon());
+  ASSERT_THAT(key, IsOk());
+  const size_t workers = shim_.Processes().size();
+  const int before = shim_.CallCount("C_SignInit");
+  shim_.Play(
+      "C_Sign count=1 hang\n"
+      "C_SignInit skip=1 count=1 rv=CKR_SESSION_CLOSED "
+      "until=C_CloseAllSessions\n");
+  const absl::Time start = absl::Now();
+  std::thread hung([&] { EXPECT_THAT(Sign(**key, Soon()), IsOk()); });
+  ASSERT_TRUE(shim_.WaitForCalls("C_SignInit", before));
+  EXPECT_THAT(Sign(**key, Soon()), IsOk());
+  hung.join();
+  EXPECT_LT(absl::Now() - start, absl::Seconds(8));
+  EXPECT_EQ(shim_.Processes().size(), workers + 1);
+}
+
+// After a reopen every thread wants the key: one looks for it.
+TEST_F(TokenFaultTest, OneThreadSearchesForAll) {
+  const std::string reopen =
+      "C_SignInit count=1 rv=CKR_SESSION_CLOSED until=C_CloseAllSessions\n";
+  int searches = shim_.CallCount("C_FindObjectsInit");
+  shim_.Play(reopen);
+  ASSERT_THAT(Sign(), IsOk());
+  const int calls_of_one = shim_.CallCount("C_FindObjectsInit") - searches;
+  ASSERT_GT(calls_of_one, 0);
+  searches += calls_of_one;
+  shim_.Play(reopen + "C_FindObjectsInit delay=100ms\n");
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] { EXPECT_THAT(Sign(), IsOk()); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(shim_.CallCount("C_FindObjectsInit"), searches + calls_of_one);
+}
+
 // A lost login hides behind other codes on every token.
 TEST_F(TokenFaultTest, LostLoginBehindAnotherCodeIsFound) {
   for (const char* rv : {"CKR_KEY_HANDLE_INVALID", "CKR_KEY_TYPE_INCONSISTENT",
