@@ -3,6 +3,8 @@
 option(CODESEAL_BUILD_TESTS "Build the tests" ON)
 option(CODESEAL_FUZZ "Build the fuzz targets with libFuzzer (clang)" OFF)
 set(CODESEAL_FUZZ_SECONDS 30 CACHE STRING "How long a test fuzzes each target")
+option(CODESEAL_PRECOMPILE
+  "Precompile what nearly every file includes: a third faster, but without ccache" OFF)
 set(CODESEAL_SANITIZE "" CACHE STRING "Sanitizers, as given to -fsanitize=")
 
 set(CMAKE_CXX_STANDARD 20)
@@ -13,7 +15,7 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 
 find_program(CODESEAL_CCACHE ccache)
-if(CODESEAL_CCACHE)
+if(CODESEAL_CCACHE AND NOT CODESEAL_PRECOMPILE)
   set(CMAKE_C_COMPILER_LAUNCHER ${CODESEAL_CCACHE})
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CODESEAL_CCACHE})
 endif()
@@ -45,6 +47,34 @@ target_compile_options(codeseal_warnings INTERFACE
   # libstdc++ 12 uses in std::stable_sort what it calls deprecated itself.
   "$<$<CXX_COMPILER_ID:Clang>:-Wno-deprecated-declarations>")
 
+# What libraries and tests precompile. Two, because programs are compiled with
+# other options (-fPIE).
+if(CODESEAL_PRECOMPILE)
+  add_compile_options(-pthread)  # some have it from what they link
+  set(precompiled <functional> <map> <memory> <optional> <span> <string> <vector>
+      ${CMAKE_SOURCE_DIR}/codesign/base/error.h)
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/precompiled.cc CONTENT "int main() {}\n")
+  add_library(codeseal_precompiled STATIC ${CMAKE_BINARY_DIR}/precompiled.cc)
+  add_executable(codeseal_precompiled_test ${CMAKE_BINARY_DIR}/precompiled.cc)
+  target_precompile_headers(codeseal_precompiled PRIVATE ${precompiled})
+  target_precompile_headers(codeseal_precompiled_test PRIVATE
+    ${precompiled} <gmock/gmock.h>)
+  foreach(target codeseal_precompiled codeseal_precompiled_test)
+    target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR})
+    target_link_libraries(${target} PRIVATE codeseal::error_detail absl::statusor)
+  endforeach()
+  target_link_libraries(codeseal_precompiled_test PRIVATE
+    $<TARGET_NAME_IF_EXISTS:GTest::gmock>)
+endif()
+# precompile(TARGET PRECOMPILED)
+function(precompile target precompiled)
+  if(CODESEAL_PRECOMPILE)
+    target_precompile_headers(${target} REUSE_FROM ${precompiled})
+    # Where an option differs the headers are read as usual.
+    set_target_properties(${target} PROPERTIES PCH_WARN_INVALID OFF)
+  endif()
+endfunction()
+
 # One library per folder: codeseal_library(NAME SRCS ... PUBLIC ... PRIVATE ...)
 # makes codeseal_NAME with the alias codeseal::NAME. What a folder may include
 # follows from what it links; tests/repository/include_rules_test.py checks the
@@ -56,6 +86,7 @@ function(codeseal_library name)
   target_include_directories(codeseal_${name} PUBLIC ${CMAKE_SOURCE_DIR})
   target_link_libraries(codeseal_${name}
     PUBLIC ${ARG_PUBLIC} PRIVATE codeseal_warnings ${ARG_PRIVATE})
+  precompile(codeseal_${name} codeseal_precompiled)
 endfunction()
 
 # codeseal_test(NAME [SRCS ...] DEPS ... [LABELS ...] [ARGS ...]): one GoogleTest
@@ -81,6 +112,7 @@ function(codeseal_test name)
   add_executable(${name} ${ARG_SRCS})
   target_link_libraries(${name} PRIVATE
     codeseal_warnings codeseal_test_support ${ARG_DEPS} GTest::gmock_main)
+  precompile(${name} codeseal_precompiled_test)
   if(CODESEAL_SANITIZE MATCHES address)
     list(APPEND ARG_ENV
          LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/support/lsan.supp:print_suppressions=0)
