@@ -27,17 +27,19 @@ TEST_P(VerifyGoldenTest, IsValidAndReadAsExpected) {
   EXPECT_THAT(report.Validity(), IsOk());
   EXPECT_THAT(report.DesignatedRequirement(), IsOk());
   EXPECT_TRUE(report.slices.front().ad_hoc);
-  EXPECT_EQ(HexEncode(report.slices.front().cdhash), expected["cdhash"]);
+  EXPECT_EQ(nlohmann::json(HexEncode(report.slices.front().cdhash)),
+            expected["cdhash"]);
 
   const CodeDescription description = Describe(*code);
-  EXPECT_EQ(description.format, expected["format"]);
+  EXPECT_EQ(nlohmann::json(description.format), expected["format"]);
   const SliceDescription& slice = description.slices.front();
-  EXPECT_EQ(slice.identifier, expected["identifier"]);
-  EXPECT_EQ(slice.version, expected["version"]);
-  EXPECT_EQ(slice.flags, expected["flags"]);
-  EXPECT_EQ(slice.special_slot_count, expected["special_slot_count"]);
-  EXPECT_EQ(slice.code_slot_count, expected["code_slot_count"]);
-  EXPECT_EQ(slice.page_size, expected["page_size"]);
+  EXPECT_EQ(nlohmann::json(slice.identifier), expected["identifier"]);
+  EXPECT_EQ(nlohmann::json(slice.version), expected["version"]);
+  EXPECT_EQ(nlohmann::json(slice.flags), expected["flags"]);
+  EXPECT_EQ(nlohmann::json(slice.special_slot_count),
+            expected["special_slot_count"]);
+  EXPECT_EQ(nlohmann::json(slice.code_slot_count), expected["code_slot_count"]);
+  EXPECT_EQ(nlohmann::json(slice.page_size), expected["page_size"]);
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, VerifyGoldenTest,
