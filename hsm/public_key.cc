@@ -224,7 +224,7 @@ absl::Status VerifyDigest(EVP_PKEY* public_key, SignMechanism mechanism,
                        digest.data(), digest.size()) == 1;
   if (ok) return absl::OkStatus();
   DrainOpenSslErrors();
-  return MakeError(absl::StatusCode::kInternal, v1::STAGE_TOKEN,
+  return MakeError(absl::StatusCode::kDataLoss, v1::STAGE_TOKEN,
                    v1::REASON_SELF_VERIFY_FAILED,
                    "the token returned a signature that its public key does "
                    "not verify");

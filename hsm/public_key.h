@@ -49,7 +49,7 @@ size_t DigestSize(SignDigest kind);
 const char* DigestName(SignDigest kind);
 
 // Checks that `signature`, as KeyBackend::Sign() returns it, signs `digest`.
-// Errors: INTERNAL STAGE_TOKEN REASON_SELF_VERIFY_FAILED.
+// Errors: DATA_LOSS STAGE_TOKEN REASON_SELF_VERIFY_FAILED.
 absl::Status VerifyDigest(EVP_PKEY* public_key, SignMechanism mechanism,
                           SignDigest digest_kind, ByteView digest,
                           ByteView signature);

@@ -74,7 +74,7 @@ absl::Status ProveVersion(IdentityVersion& version) {
     return absl::OkStatus();
   }
   absl::Status status = MakeError(
-      absl::StatusCode::kInternal, v1::STAGE_CMS, v1::REASON_SELF_VERIFY_FAILED,
+      absl::StatusCode::kDataLoss, v1::STAGE_CMS, v1::REASON_SELF_VERIFY_FAILED,
       "the probe's signature does not verify: " +
           std::string(verified.ok() ? "it names another signer"
                                     : Message(verified.status())));

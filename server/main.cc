@@ -47,7 +47,7 @@ int ExitCodeOf(const absl::Status& status) {
       absl::IsResourceExhausted(status)) {
     return kTryAgain;
   }
-  return absl::IsInternal(status) ? kFault : 1;
+  return absl::IsInternal(status) || absl::IsDataLoss(status) ? kFault : 1;
 }
 
 int Report(const absl::Status& status) {

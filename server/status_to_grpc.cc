@@ -63,9 +63,11 @@ absl::Duration RetryDelay(absl::StatusCode code, Reason reason) {
   return absl::ZeroDuration();
 }
 
+// Faults that somebody must look at: ours, and a token that lies.
 LogLevel LevelOf(absl::StatusCode code) {
-  return code == absl::StatusCode::kInternal ? LogLevel::kError
-                                             : LogLevel::kWarning;
+  const bool is_grave = code == absl::StatusCode::kInternal ||
+                        code == absl::StatusCode::kDataLoss;
+  return is_grave ? LogLevel::kError : LogLevel::kWarning;
 }
 
 }  // namespace

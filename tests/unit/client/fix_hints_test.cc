@@ -58,9 +58,11 @@ TEST(ExitCodeTest, FollowsTheTableOfTheInterface) {
   EXPECT_EQ(ExitCodeFor(Fault(kDeadlineExceeded, v1::STAGE_TOKEN,
                               v1::REASON_TOKEN_TIMEOUT)),
             ExitCode::kTryAgain);
-  EXPECT_EQ(ExitCodeFor(
-                Fault(kInternal, v1::STAGE_CMS, v1::REASON_SELF_VERIFY_FAILED)),
-            ExitCode::kInternal);
+  for (const absl::StatusCode code : {kInternal, kDataLoss}) {
+    EXPECT_EQ(
+        ExitCodeFor(Fault(code, v1::STAGE_CMS, v1::REASON_SELF_VERIFY_FAILED)),
+        ExitCode::kInternal);
+  }
   EXPECT_EQ(ExitCodeFor(absl::UnknownError("foreign")), ExitCode::kInternal);
 }
 

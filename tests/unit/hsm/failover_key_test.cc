@@ -56,7 +56,7 @@ TEST_F(FailoverKeyTest, SecondTakesOverForEveryTroubleOfAToken) {
         Fault(absl::StatusCode::kResourceExhausted, v1::REASON_TOKEN_BUSY),
         Fault(absl::StatusCode::kFailedPrecondition, v1::REASON_PIN_HOLD),
         Fault(absl::StatusCode::kNotFound, v1::REASON_KEY_NOT_FOUND),
-        Fault(absl::StatusCode::kInternal, v1::REASON_SELF_VERIFY_FAILED)}) {
+        Fault(absl::StatusCode::kDataLoss, v1::REASON_SELF_VERIFY_FAILED)}) {
     first_->Fail(fault);
     EXPECT_THAT(Sign(), IsOk()) << fault;
   }

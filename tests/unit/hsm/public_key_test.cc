@@ -9,6 +9,7 @@
 namespace codeseal {
 namespace {
 
+using ::codeseal::testing::HasCode;
 using ::codeseal::testing::HasReason;
 using ::codeseal::testing::IsOk;
 using ::codeseal::testing::SoftwareKey;
@@ -102,7 +103,8 @@ TEST(PublicKeyTest, EveryBitOfASignatureCounts) {
     (*signature)[100] ^= 1;
     EXPECT_THAT(VerifyDigest(verifier->get(), mechanism, SignDigest::kSha256,
                              digest, *signature),
-                HasReason(v1::REASON_SELF_VERIFY_FAILED));
+                ::testing::AllOf(HasReason(v1::REASON_SELF_VERIFY_FAILED),
+                                 HasCode(absl::StatusCode::kDataLoss)));
   }
 }
 

@@ -533,7 +533,7 @@ TEST_F(TokenFaultTest, FlippedSignatureAfterAReopenIsNotReturned) {
       "C_Sign count=1 flip\n");
   const absl::Status status = SignUnchecked();
   EXPECT_THAT(status, HasReason(v1::REASON_SELF_VERIFY_FAILED));
-  EXPECT_THAT(status, HasCode(absl::StatusCode::kInternal));
+  EXPECT_THAT(status, HasCode(absl::StatusCode::kDataLoss));
   EXPECT_LT(TimeUntilSigned(), kResumeTime);
 }
 

@@ -358,7 +358,9 @@ TEST_F(IdentityAdminTest, WhatDoesNotSignIsNotActivated) {
                                         SignDigest::kSha256, Bytes(32, 7),
                                         absl::Now() + absl::Seconds(5));
   });
-  EXPECT_THAT(Activate("v2"), HasReason(v1::REASON_SELF_VERIFY_FAILED));
+  EXPECT_THAT(Activate("v2"),
+              ::testing::AllOf(HasReason(v1::REASON_SELF_VERIFY_FAILED),
+                               HasCode(absl::StatusCode::kDataLoss)));
   EXPECT_THAT(States(), ElementsAre("v1 active", "v2 staged"));
   tokens_["two"]->SetSignHook({});
   EXPECT_THAT(Activate("v2"), IsOk());
