@@ -266,7 +266,7 @@ absl::StatusOr<Bytes> BuildLaunchConstraint(ByteView plist) {
   ASSIGN_OR_RETURN(const ByteView payload,
                    UnwrapBlob(kEntitlementsDerMagic, der));
   Bytes blob = WrapBlob(kLaunchConstraintMagic, payload);
-  // Property lists hold what DER does not, text that is no UTF-8 for one.
+  // Property lists may hold what DER does not.
   RETURN_IF_ERROR(ParseLaunchConstraint(blob).status());
   return blob;
 }

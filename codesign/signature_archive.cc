@@ -14,6 +14,7 @@
 #include "codesign/base/error.h"
 #include "codesign/base/mapped_file.h"
 #include "codesign/base/staged_file.h"
+#include "codesign/base/utf8.h"
 #include "codesign/bundle/property_list.h"
 #include "codesign/code_object.h"
 #include "codesign/embedded_signature.h"
@@ -72,7 +73,15 @@ bool LooksLikeMachO(ByteView bytes) {
          });
 }
 
-PlistDict DescribeFile(const fs::path& relative, ByteView content) {
+absl::StatusOr<PlistDict> DescribeFile(const fs::path& relative,
+                                       ByteView content) {
+  if (!IsUtf8(relative.native())) {
+    return WithSubject(
+        MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_PLAN,
+                  v1::REASON_RESOURCE_NAME_NOT_UTF8,
+                  "the file's name is not UTF-8"),
+        relative.native());
+  }
   PlistDict entry;
   entry["path"].value = relative.generic_string();
   entry["sha256"].value = ComputeDigest(DigestKind::kSha256, content);
@@ -98,7 +107,8 @@ absl::StatusOr<std::optional<PlistDict>> DescribeMachO(
     slice["signature"].value = ToBytes(WithoutPadding(stored, *signature));
     slices.push_back({std::move(slice)});
   }
-  PlistDict entry = DescribeFile(relative, code->file().bytes());
+  ASSIGN_OR_RETURN(PlistDict entry,
+                   DescribeFile(relative, code->file().bytes()));
   entry["slices"].value = std::move(slices);
   return entry;
 }
@@ -107,7 +117,7 @@ absl::StatusOr<std::optional<PlistDict>> Describe(const std::string& path,
                                                   const fs::path& relative) {
   ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
   if (IsInSignatureFolder(relative)) {
-    PlistDict entry = DescribeFile(relative, file.bytes());
+    ASSIGN_OR_RETURN(PlistDict entry, DescribeFile(relative, file.bytes()));
     entry["content"].value = ToBytes(file.bytes());
     return entry;
   }

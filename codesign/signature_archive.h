@@ -35,7 +35,8 @@ namespace codeseal {
 // The signatures of the Mach-O file, or of everything in the folder, at `path`.
 // Files that a linker signed count as unsigned; symbolic links are not
 // followed. The signatures are not verified, and nothing is changed.
-// Errors: FAILED_PRECONDITION REASON_NOT_SIGNED when there is none; those of
+// Errors: FAILED_PRECONDITION REASON_NOT_SIGNED when there is none,
+// REASON_RESOURCE_NAME_NOT_UTF8 for a name that no archive can hold; those of
 // MappedFile and EmbeddedSignature::Parse(), with the path as subject.
 absl::StatusOr<std::string> DetachSignatures(const std::string& path);
 

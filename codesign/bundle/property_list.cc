@@ -8,9 +8,11 @@
 #include <memory>
 #include <optional>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "codesign/base/endian.h"
 #include "codesign/base/error.h"
+#include "codesign/base/utf8.h"
 
 namespace codeseal {
 namespace {
@@ -51,6 +53,29 @@ absl::Status CheckXmlDepth(std::string_view text) {
     at += close + end.size();
   }
   return absl::OkStatus();
+}
+
+// Old lists may be in Latin-1, and say so in their first line.
+bool IsLatin1(std::string_view xml) {
+  const size_t end = xml.find("?>");
+  if (end == std::string_view::npos || IsUtf8(xml)) return false;
+  std::string declaration(xml.substr(0, end));
+  absl::AsciiStrToLower(&declaration);
+  return declaration.find("encoding=\"iso-8859-1\"") != std::string::npos;
+}
+
+std::string Latin1ToUtf8(std::string_view text) {
+  std::string utf8;
+  for (const char each : text) {
+    const auto byte = static_cast<uint8_t>(each);
+    if (byte < 0x80) {
+      utf8 += each;
+    } else {
+      utf8 += static_cast<char>(0xc0 | byte >> 6);
+      utf8 += static_cast<char>(0x80 | (byte & 0x3f));
+    }
+  }
+  return utf8;
 }
 
 // Walks the object graph of a binary property list. An object that is referred
@@ -231,6 +256,15 @@ bool IsNegative(plist_t integer) {
              std::string_view::npos;
 }
 
+// libplist hands out bytes as they came, surrogates of "&#xd800;" among them.
+absl::Status CheckCharacters(std::string_view text) {
+  if (text.find('\0') != std::string_view::npos) {
+    return BadPlist(0, "a text holds a NUL");
+  }
+  if (!IsUtf8(text)) return BadPlist(0, "a text is not UTF-8");
+  return absl::OkStatus();
+}
+
 // Depth was limited before. `node` is not owned.
 absl::StatusOr<PlistValue> ToValue(plist_t node) {
   switch (plist_get_node_type(node)) {
@@ -257,9 +291,7 @@ absl::StatusOr<PlistValue> ToValue(plist_t node) {
       const char* text = plist_get_string_ptr(node, &size);
       if (text == nullptr) return PlistValue{std::string()};
       const std::string_view value(text, size);
-      if (value.find('\0') != std::string_view::npos) {
-        return BadPlist(0, "a text holds a NUL");  // "&#0;"
-      }
+      RETURN_IF_ERROR(CheckCharacters(value));
       return PlistValue{std::string(value)};
     }
     case PLIST_DATA: {
@@ -302,6 +334,7 @@ absl::StatusOr<PlistValue> ToValue(plist_t node) {
         plist_dict_next_item(node, iterator.get(), &raw_key, &item);
         const std::unique_ptr<char, MemoryFree> key(raw_key);
         if (item == nullptr || key == nullptr) break;
+        RETURN_IF_ERROR(CheckCharacters(key.get()));
         ASSIGN_OR_RETURN(PlistValue value, ToValue(item));
         dict.insert_or_assign(key.get(), std::move(value));
       }
@@ -464,6 +497,8 @@ absl::StatusOr<PlistValue> ParsePlist(ByteView bytes) {
       return BadPlist(nul, "the XML holds a NUL");
     }
     RETURN_IF_ERROR(CheckXmlDepth(text));
+    std::string converted;
+    if (IsLatin1(text)) text = converted = Latin1ToUtf8(text);
     plist_from_xml(text.data(), static_cast<uint32_t>(text.size()), &raw_node);
   }
   const PlistNode node(raw_node);

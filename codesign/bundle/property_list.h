@@ -59,10 +59,10 @@ const T* FindInDict(const PlistDict& dict, std::string_view key) {
 inline constexpr size_t kMaxPlistSize = size_t{256} << 20;  // bytes
 inline constexpr int kMaxPlistDepth = 64;
 
-// Reads XML (UTF-8) or binary form. Size, depth and, for the binary form, the
-// count of values after shared ones are multiplied are limited before anything
-// is built. The old ASCII form, UTF-16, UID values and NULs in texts are
-// refused. Texts are not checked to be UTF-8.
+// Reads XML (UTF-8, or Latin-1 that says so) or binary form; texts come out as
+// UTF-8. Size, depth and, for the binary form, the count of values after shared
+// ones are multiplied are limited before anything is built. The old ASCII form,
+// UTF-16, UID values, and texts that hold a NUL or are no UTF-8 are refused.
 //
 // Errors: INVALID_ARGUMENT REASON_BAD_PLIST.
 absl::StatusOr<PlistValue> ParsePlist(ByteView bytes);

@@ -278,6 +278,41 @@ TEST(PropertyListTest, RefusesNulInXml) {
   }
 }
 
+// Surrogates by reference and stray bytes; as a key and as a value.
+TEST(PropertyListTest, RefusesTextThatIsNoUtf8) {
+  for (const char* text :
+       {"a&#xd800;", "a&#55296;", "a\xff", "\xc3", "\xc0\xaf"}) {
+    for (const std::string& xml :
+         {Document(std::string("<dict><key>k</key><string>") + text +
+                   "</string></dict>"),
+          Document(std::string("<dict><key>") + text +
+                   "</key><string>v</string></dict>")}) {
+      EXPECT_THAT(ParsePlistDict(AsBytes(xml)),
+                  AllOf(HasReason(v1::REASON_BAD_PLIST), HasMessage("UTF-8")))
+          << xml;
+    }
+  }
+  Bytes binary = SmallBinary();
+  for (const size_t place : {size_t{12}, size_t{18}}) {
+    Bytes changed = binary;
+    changed[place] = 0xff;
+    EXPECT_THAT(ParsePlistDict(changed), HasMessage("UTF-8")) << place;
+  }
+}
+
+TEST(PropertyListTest, ReadsLatin1ThatSaysSo) {
+  const std::string body =
+      "<plist version=\"1.0\"><dict><key>k</key><string>Z\xfcrich &#233;"
+      "</string></dict></plist>";
+  const auto read = ParsePlistDict(
+      AsBytes("<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>\n" + body));
+  ASSERT_THAT(read, IsOk());
+  EXPECT_EQ(*FindInDict<std::string>(*read, "k"), "Z\u00fcrich \u00e9");
+  EXPECT_THAT(ParsePlistDict(AsBytes(
+                  "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n" + body)),
+              HasMessage("UTF-8"));
+}
+
 TEST(PropertyListTest, SkipsAByteOrderMark) {
   EXPECT_THAT(ParsePlistDict(AsBytes("\xef\xbb\xbf" + Document("<dict/>"))),
               IsOk());

@@ -112,6 +112,9 @@ INSTANTIATE_TEST_SUITE_P(
         XmlCase{"EN-6", Plist("\xf4\x90\x80\x80")},
         XmlCase{"EN-6", Plist("\xe0\x9f\xbf")}, XmlCase{"EN-7", "hello"},
         XmlCase{"EN-7", ""},
+        // A surrogate by reference: the file is UTF-8, its text is not.
+        XmlCase{"EN-7", Plist("<key>a</key><string>&#xd800;</string>")},
+        XmlCase{"EN-7", Plist("<key>&#xdfff;</key><true/>")},
         XmlCase{"EN-7", "<plist version=\"1.0\"><array/></plist>"},
         XmlCase{"EN-8", Plist("<key>a</key>")},
         XmlCase{"EN-7", Plist("<key>a</key><integer>9223372036854775808"

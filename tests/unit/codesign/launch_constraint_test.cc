@@ -66,6 +66,11 @@ TEST(LaunchConstraintTest, WhatTheManualShows) {
   }
 }
 
+TEST(LaunchConstraintTest, TextThatIsNoUtf8IsRefused) {
+  EXPECT_THAT(Build("<key>team-identifier</key><string>&#xd800;</string>"),
+              HasReason(v1::REASON_BAD_PLIST));
+}
+
 struct WrongConstraint {
   const char* body;
   const char* rule;

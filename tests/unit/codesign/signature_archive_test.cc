@@ -171,6 +171,22 @@ TEST_F(SignatureArchiveTest, EverythingInAFolder) {
   EXPECT_FALSE(fs::exists(folder_.Path("C.app/Contents/_CodeSignature")));
 }
 
+TEST_F(SignatureArchiveTest, NameThatNoArchiveCanHold) {
+  Write("folder/good", Tool());
+  Sign(folder_.Path("folder/good"));
+  Write(
+      "folder/b\xff"
+      "d",
+      Tool());
+  EXPECT_THAT(DetachSignatures(folder_.Path("folder")), IsOk())
+      << "it has no signature";
+  Sign(
+      folder_.Path("folder/b\xff"
+                   "d"));
+  EXPECT_THAT(DetachSignatures(folder_.Path("folder")),
+              HasReason(v1::REASON_RESOURCE_NAME_NOT_UTF8));
+}
+
 TEST_F(SignatureArchiveTest, LinkThatLeadsOutOfTheFolderIsNotFollowed) {
   Write("A/lib/tool", Tool());
   Sign(folder_.Path("A/lib/tool"));
