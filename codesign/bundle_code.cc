@@ -1,30 +1,16 @@
 #include "codesign/bundle_code.h"
 
-#include <map>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "codesign/base/error.h"
 #include "codesign/base/mapped_file.h"
+#include "codesign/signature_folder.h"
 #include "codesign/super_blob.h"
 
 namespace codeseal {
 namespace {
-
-// Slots whose blobs are files of their own. CodeResources is the seal's.
-std::vector<uint32_t> DetachedSlots() {
-  std::vector<uint32_t> slots = {kCodeDirectorySlot, kRequirementsSlot,
-                                 kEntitlementsSlot, kEntitlementsDerSlot};
-  for (uint32_t slot = kLaunchConstraintSelfSlot;
-       slot <= kLibraryConstraintSlot; ++slot) {
-    slots.push_back(slot);
-  }
-  for (uint32_t slot = kAlternateCodeDirectorySlot;
-       slot < kAlternateCodeDirectoryEndSlot; ++slot) {
-    slots.push_back(slot);
-  }
-  return slots;
-}
 
 absl::Status StageFile(const std::string& path, ByteView content,
                        std::vector<StagedFile>& staged) {
@@ -36,8 +22,14 @@ absl::Status StageFile(const std::string& path, ByteView content,
 
 class DetachedFiles : public SignatureStore {
  public:
-  explicit DetachedFiles(std::string folder)
-      : folder_(std::move(folder)), stored_(LoadDetachedSignature(folder_)) {}
+  explicit DetachedFiles(std::string folder) : folder_(std::move(folder)) {
+    SignatureFolder stored = ReadSignatureFolder(folder_);
+    stored_ = std::move(stored.signature);
+    // What is no signature is there all the same: it takes -f to replace it.
+    if (!stored.status.ok()) {
+      stored_ = BuildSuperBlob(kEmbeddedSignatureMagic, {});
+    }
+  }
 
   ByteView Stored() const override { return stored_; }
 
@@ -55,28 +47,10 @@ class DetachedFiles : public SignatureStore {
 
  private:
   const std::string folder_;
-  const Bytes stored_;
+  Bytes stored_;
 };
 
 }  // namespace
-
-Bytes LoadDetachedSignature(const std::string& signature_folder) {
-  std::map<uint32_t, Bytes> blobs;
-  const auto load = [&](uint32_t slot) -> std::optional<Bytes> {
-    const auto file =
-        MappedFile::Open(signature_folder + "/" + DetachedFileName(slot));
-    if (!file.ok()) return std::nullopt;
-    return ToBytes(file->bytes());
-  };
-  for (const uint32_t slot : DetachedSlots()) {
-    if (auto blob = load(slot)) blobs[slot] = *std::move(blob);
-  }
-  if (!blobs.contains(kCodeDirectorySlot)) return {};
-  if (const auto cms = load(kCmsSlot)) {
-    blobs[kCmsSlot] = WrapBlob(kBlobWrapperMagic, *cms);
-  }
-  return BuildSuperBlob(kEmbeddedSignatureMagic, blobs);
-}
 
 absl::StatusOr<std::unique_ptr<CodeObject>> OpenBundleCode(
     const Bundle& bundle) {

@@ -9,19 +9,12 @@
 #define CODESEAL_CODESIGN_BUNDLE_CODE_H_
 
 #include <memory>
-#include <string>
 
 #include "absl/status/statusor.h"
-#include "codesign/base/bytes.h"
 #include "codesign/bundle/bundle.h"
 #include "codesign/code_object.h"
 
 namespace codeseal {
-
-// The files of _CodeSignature as one SuperBlob (fade0cc0), as if they were a
-// signature inside code; empty when there is no CodeDirectory. What is in the
-// files is not looked at.
-Bytes LoadDetachedSignature(const std::string& signature_folder);
 
 // Errors: those of OpenMachO() and MappedFile.
 absl::StatusOr<std::unique_ptr<CodeObject>> OpenBundleCode(

@@ -14,6 +14,7 @@
 #include "codesign/base/endian.h"
 #include "codesign/base/error.h"
 #include "codesign/bundle/bundle.h"
+#include "codesign/signature_folder.h"
 #include "codesign/super_blob.h"
 
 namespace codeseal {
@@ -25,22 +26,6 @@ constexpr size_t kMaxAttributeListSize = 65536;  // XATTR_LIST_MAX
 
 std::string AttributeName(uint32_t slot) {
   return std::string(kPrefix) + DetachedFileName(slot);
-}
-
-// Slots that have an attribute. What a plain file never has is left out.
-std::vector<uint32_t> AttributeSlots() {
-  std::vector<uint32_t> slots = {kCodeDirectorySlot, kRequirementsSlot,
-                                 kEntitlementsSlot, kEntitlementsDerSlot};
-  for (uint32_t slot = kLaunchConstraintSelfSlot;
-       slot <= kLibraryConstraintSlot; ++slot) {
-    slots.push_back(slot);
-  }
-  for (uint32_t slot = kAlternateCodeDirectorySlot;
-       slot < kAlternateCodeDirectoryEndSlot; ++slot) {
-    slots.push_back(slot);
-  }
-  slots.push_back(kCmsSlot);
-  return slots;
 }
 
 std::optional<Bytes> GetAttribute(int fd, const std::string& name) {
@@ -146,7 +131,7 @@ class AttributeStore : public SignatureStore {
 
 absl::StatusOr<Bytes> ReadSignatureAttributes(const MappedFile& file) {
   std::map<uint32_t, Bytes> blobs;
-  for (const uint32_t slot : AttributeSlots()) {
+  for (const uint32_t slot : SeparateSlots()) {
     std::optional<Bytes> value = GetAttribute(file.fd(), AttributeName(slot));
     if (!value.has_value()) continue;
     if (slot == kCmsSlot) {

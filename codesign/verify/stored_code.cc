@@ -6,10 +6,10 @@
 #include <system_error>
 #include <utility>
 
-#include "codesign/base/endian.h"
 #include "codesign/base/error.h"
 #include "codesign/detached_signature.h"
 #include "codesign/signature_attributes.h"
+#include "codesign/signature_folder.h"
 #include "codesign/super_blob.h"
 
 namespace codeseal {
@@ -29,40 +29,6 @@ bool IsCode(MachOFileType type) {
       return false;
   }
   return false;
-}
-
-// Slots whose files hold a whole blob, with its header.
-bool HoldsBlob(uint32_t slot) {
-  return slot != kTopDirectorySlot && slot != kRepSpecificSlot &&
-         slot != kCmsSlot;
-}
-
-// Every slot that may have a file of its own; slot 3 is looked at by itself.
-std::vector<uint32_t> StoredSlots() {
-  std::vector<uint32_t> slots = {kCodeDirectorySlot, kRequirementsSlot};
-  for (uint32_t slot = kTopDirectorySlot; slot <= kLibraryConstraintSlot;
-       ++slot) {
-    slots.push_back(slot);
-  }
-  for (uint32_t slot = kAlternateCodeDirectorySlot;
-       slot < kAlternateCodeDirectoryEndSlot; ++slot) {
-    slots.push_back(slot);
-  }
-  slots.push_back(kCmsSlot);
-  return slots;
-}
-
-// The blob's own length is the whole file, so that nothing hides behind it.
-absl::Status CheckFillsFile(ByteView file, const std::string& path) {
-  BigEndianReader in(file);
-  in.U32();  // magic
-  const uint32_t size = in.U32();
-  if (in.ok() && size == file.size()) return absl::OkStatus();
-  return WithSubject(
-      MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_PARSE,
-                v1::REASON_MALFORMED_SIGNATURE,
-                "the file of the signature does not hold one whole blob"),
-      path);
 }
 
 bool IsDirectory(const std::string& path) {
@@ -188,34 +154,14 @@ absl::Status StoredCode::ReadSideFiles() {
   return absl::OkStatus();
 }
 
-// The files become a SuperBlob like that of a Mach-O, so that there is one way
-// to judge them.
 void StoredCode::ReadSignatureFolder(CodePart& part) {
-  std::map<uint32_t, Bytes> blobs;
-  for (const uint32_t slot : StoredSlots()) {
-    const std::string name = DetachedFileName(slot);
-    const std::string path = bundle_->SignatureFolder() + "/" + name;
-    absl::StatusOr<MappedFile> file = MappedFile::Open(path);
-    if (absl::IsNotFound(file.status())) continue;
-    absl::Status status = file.status();
-    if (status.ok() && HoldsBlob(slot)) {
-      status = CheckFillsFile(file->bytes(), path);
-    }
-    if (!status.ok()) {
-      part.signature_status = status;
-      return;
-    }
-    signature_files_.push_back(name);
-    if (slot == kCmsSlot) {
-      blobs[slot] = WrapBlob(kBlobWrapperMagic, file->bytes());
-    } else if (HoldsBlob(slot)) {
-      blobs[slot] = ToBytes(file->bytes());
-    } else {
-      side_files_.emplace(slot, *std::move(file));
-    }
-  }
-  if (!blobs.contains(kCodeDirectorySlot)) return;
-  assembled_signature_ = BuildSuperBlob(kEmbeddedSignatureMagic, blobs);
+  SignatureFolder folder =
+      codeseal::ReadSignatureFolder(bundle_->SignatureFolder());
+  signature_files_.insert(signature_files_.end(), folder.names.begin(),
+                          folder.names.end());
+  side_files_.merge(folder.side_files);
+  part.signature_status = folder.status;
+  assembled_signature_ = std::move(folder.signature);
   part.signature = assembled_signature_;
 }
 

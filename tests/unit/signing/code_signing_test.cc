@@ -8,7 +8,7 @@
 
 #include "codesign/base/mapped_file.h"
 #include "codesign/bundle/resource_seal.h"
-#include "codesign/bundle_code.h"
+#include "codesign/signature_folder.h"
 #include "codesign/super_blob.h"
 #include "tests/support/made_app.h"
 #include "tests/support/made_tree.h"
@@ -156,7 +156,8 @@ TEST_F(CodeSigningTest, ScriptBundleHasItsSignatureInFiles) {
                          "CodeDirectory", "CodeRequirements", "CodeResources",
                          "CodeSignature"));
   const Bytes stored =
-      LoadDetachedSignature(tree_.Path(script + "/Contents/_CodeSignature"));
+      ReadSignatureFolder(tree_.Path(script + "/Contents/_CodeSignature"))
+          .signature;
   const auto signature = EmbeddedSignature::Parse(stored);
   ASSERT_THAT(signature, IsOk());
   EXPECT_EQ(signature->primary().page_size(), 0u);
