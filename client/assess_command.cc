@@ -5,7 +5,7 @@
 
 #include "client/commands.h"
 #include "client/findings.h"
-#include "client/open_signer.h"
+#include "client/small_file.h"
 #include "codesign/assess/assessment.h"
 #include "codesign/base/error.h"
 

@@ -9,6 +9,7 @@
 #include "client/findings.h"
 #include "client/open_signer.h"
 #include "client/signer.h"
+#include "client/small_file.h"
 #include "codesign/assess/identity_checkup.h"
 #include "codesign/base/error.h"
 #include "hsm/token.h"

@@ -110,15 +110,6 @@ absl::StatusOr<LocalToken> OpenLocalToken(const std::string& text,
   return local;
 }
 
-absl::StatusOr<std::vector<Certificate>> ReadCertificates(
-    const std::string& path) {
-  ASSIGN_OR_RETURN(const Bytes pem, ReadSmallFile(path));
-  absl::StatusOr<std::vector<Certificate>> certificates =
-      Certificate::ParsePem(AsText(pem));
-  if (!certificates.ok()) return WithSubject(certificates.status(), path);
-  return certificates;
-}
-
 absl::StatusOr<std::unique_ptr<Signer>> OpenSigner(
     const SignerOptions& options, const TimestampWish& timestamp,
     bool validate_only) {

@@ -5,7 +5,6 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -13,7 +12,6 @@
 #include "client/pin_prompt.h"
 #include "client/sign_options.h"
 #include "client/signer.h"
-#include "codesign/cms/certificate.h"
 #include "hsm/token.h"
 
 namespace codeseal::client {
@@ -38,11 +36,6 @@ struct LocalToken {
 // and Token::Create().
 absl::StatusOr<LocalToken> OpenLocalToken(
     const std::string& uri, absl::Duration patience = absl::ZeroDuration());
-
-// The certificates of a PEM file.
-// Errors: those of ReadSmallFile() and Certificate::ParsePem().
-absl::StatusOr<std::vector<Certificate>> ReadCertificates(
-    const std::string& path);
 
 }  // namespace codeseal::client
 

@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "client/commands.h"
 #include "client/findings.h"
-#include "client/open_signer.h"
 #include "client/small_file.h"
 #include "codesign/assess/preflight.h"
 #include "codesign/base/error.h"

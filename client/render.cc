@@ -8,26 +8,13 @@
 #include "client/apple_words.h"
 #include "client/fix_hints.h"
 #include "codesign/base/error.h"
+#include "codesign/verify/report_output.h"
 
 namespace codeseal::client {
 namespace {
 
 bool Contains(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;
-}
-
-// "REASON_TLS_FAILED" -> "TLS_FAILED"; numbers that this client does not know
-// stay numbers.
-std::string ReasonName(Reason reason) {
-  const std::string& name = v1::Reason_Name(reason);
-  if (name.empty()) return std::to_string(static_cast<int>(reason));
-  return name.substr(sizeof "REASON_" - 1);
-}
-
-std::string StageName(Stage stage) {
-  const std::string& name = v1::Stage_Name(stage);
-  if (name.empty()) return std::to_string(static_cast<int>(stage));
-  return name.substr(sizeof "STAGE_" - 1);
 }
 
 }  // namespace
@@ -85,19 +72,7 @@ std::string RenderError(std::string_view action, std::string_view object,
 }
 
 nlohmann::json ErrorJson(const absl::Status& status) {
-  const ErrorDetail detail = GetErrorDetail(status).value_or(ErrorDetail());
-  nlohmann::json json = {
-      {"code", absl::StatusCodeToString(status.code())},
-      {"reason", ReasonName(detail.reason())},
-      {"stage", StageName(detail.stage())},
-      {"message", std::string(Message(status))},
-      {"fix", std::string(FixHint(detail.reason()))},
-  };
-  if (!detail.subject().empty()) json["subject"] = detail.subject();
-  if (!detail.rule().empty()) json["rule"] = detail.rule();
-  if (detail.has_byte_offset()) json["byte_offset"] = detail.byte_offset();
-  if (!detail.request_id().empty()) json["request_id"] = detail.request_id();
-  return json;
+  return codeseal::ErrorJson(status, FixHint);
 }
 
 Reporter::Reporter(std::string command, OutputOptions options,

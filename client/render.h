@@ -47,8 +47,8 @@ std::string FormatUtc(absl::Time time);
 std::string RenderError(std::string_view action, std::string_view object,
                         const absl::Status& status);
 
-// {code, reason, stage, message, subject, rule, byte_offset, fix, request_id};
-// absent fields are left out.
+// As codesign/verify/report_output.h has it, and as "fix" the advice of
+// client/fix_hints.h.
 nlohmann::json ErrorJson(const absl::Status& status);
 
 // Collects what one command has to say. Thread-compatible; borrows the

@@ -43,6 +43,15 @@ absl::StatusOr<Bytes> ReadInput(const std::string& path) {
   return content;
 }
 
+absl::StatusOr<std::vector<Certificate>> ReadCertificates(
+    const std::string& path) {
+  ASSIGN_OR_RETURN(const Bytes pem, ReadSmallFile(path));
+  absl::StatusOr<std::vector<Certificate>> certificates =
+      Certificate::ParsePem(AsText(pem));
+  if (!certificates.ok()) return WithSubject(certificates.status(), path);
+  return certificates;
+}
+
 absl::Status WriteWholeFile(const std::string& path, ByteView bytes) {
   ASSIGN_OR_RETURN(StagedFile file, StagedFile::Create(path, 0644));
   RETURN_IF_ERROR(file.Write(bytes, 0));

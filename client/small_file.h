@@ -4,9 +4,11 @@
 #define CODESEAL_CLIENT_SMALL_FILE_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "codesign/base/bytes.h"
+#include "codesign/cms/certificate.h"
 
 namespace codeseal::client {
 
@@ -17,6 +19,11 @@ absl::StatusOr<Bytes> ReadSmallFile(const std::string& path);
 
 // The same; "-" is standard input.
 absl::StatusOr<Bytes> ReadInput(const std::string& path);
+
+// The certificates of a PEM file.
+// Errors: those of ReadSmallFile() and Certificate::ParsePem().
+absl::StatusOr<std::vector<Certificate>> ReadCertificates(
+    const std::string& path);
 
 // Writes a whole file through StagedFile, with mode 0644.
 absl::Status WriteWholeFile(const std::string& path, ByteView bytes);

@@ -36,8 +36,7 @@ TEST_F(ClientLocalTest, SignsVerifiesShowsAndStrips) {
   const SubprocessResult verify = Codeseal({"verify", path});
   EXPECT_EQ(verify.exit_code, 0) << verify.err;
   EXPECT_EQ(verify.out, path + ": valid on disk\n" + path +
-                            ": satisfies its Designated Requirement\n"
-                            "  not checked: notarization\n");
+                            ": satisfies its Designated Requirement\n");
 
   const SubprocessResult show = Codeseal({"show", "-v", path});
   EXPECT_EQ(show.exit_code, 0) << show.err;
@@ -213,7 +212,7 @@ TEST_F(ClientLocalTest, ChangedByteIsFoundInItsArchitecture) {
   Write("tool", bytes);
   const SubprocessResult verify = Codeseal({"verify", path});
   EXPECT_EQ(verify.exit_code, 1);
-  EXPECT_EQ(verify.out, "  not checked: notarization\n");
+  EXPECT_EQ(verify.out, "");
   EXPECT_THAT(verify.err,
               HasSubstr(path + ": invalid signature (code or signature have "
                                "been modified)\nIn architecture: x86_64\n"));
