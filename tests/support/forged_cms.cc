@@ -1,7 +1,6 @@
 #include "tests/support/forged_cms.h"
 
 #include <openssl/ocsp.h>
-#include <openssl/ts.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -11,6 +10,7 @@
 #include "codesign/cms/apple_cms.h"
 #include "codesign/cms/asn1.h"
 #include "codesign/cms/openssl.h"
+#include "tests/support/timestamp_authority.h"
 
 namespace codeseal::testing {
 namespace {
@@ -133,71 +133,6 @@ Bytes StampCms(ByteView cms, const std::vector<TestIdentity>& authority,
   return ChangeCms(cms, [&token](CmsParts& parts) {
     parts.signer_infos[0] = WithTimestamp(parts.signer_infos[0], token);
   });
-}
-
-Bytes MakeTimestampToken(ByteView stamped,
-                         const std::vector<TestIdentity>& authority,
-                         absl::Time at) {
-  const Bytes imprint = ComputeDigest(DigestKind::kSha256, stamped);
-  const OpenSslPtr<TS_MSG_IMPRINT, TS_MSG_IMPRINT_free> message(
-      TS_MSG_IMPRINT_new());
-  const OpenSslPtr<X509_ALGOR, X509_ALGOR_free> algorithm(X509_ALGOR_new());
-  X509_ALGOR_set_md(algorithm.get(), EVP_sha256());
-  TS_MSG_IMPRINT_set_algo(message.get(), algorithm.get());
-  TS_MSG_IMPRINT_set_msg(message.get(), const_cast<uint8_t*>(imprint.data()),
-                         static_cast<int>(imprint.size()));
-  const OpenSslPtr<TS_REQ, TS_REQ_free> request(TS_REQ_new());
-  TS_REQ_set_version(request.get(), 1);
-  TS_REQ_set_msg_imprint(request.get(), message.get());
-  TS_REQ_set_cert_req(request.get(), 1);
-  const BioPtr bio(BIO_new(BIO_s_mem()));
-  i2d_TS_REQ_bio(bio.get(), request.get());
-
-  const OpenSslPtr<TS_RESP_CTX, TS_RESP_CTX_free> responder(TS_RESP_CTX_new());
-  const X509StackPtr certificates(sk_X509_new_null());
-  for (size_t i = 1; i < authority.size(); ++i) {
-    sk_X509_push(certificates.get(), authority[i].certificate().x509());
-  }
-  const ObjectPtr policy(OBJ_txt2obj("1.2.3.4.5.6", 1));
-  TS_RESP_CTX_set_signer_cert(responder.get(),
-                              authority[0].certificate().x509());
-  TS_RESP_CTX_set_signer_key(responder.get(), authority[0].key());
-  TS_RESP_CTX_set_signer_digest(responder.get(), EVP_sha256());
-  TS_RESP_CTX_set_certs(responder.get(), certificates.get());
-  TS_RESP_CTX_set_def_policy(responder.get(), policy.get());
-  TS_RESP_CTX_add_md(responder.get(), EVP_sha256());
-  TS_RESP_CTX_set_serial_cb(
-      responder.get(),
-      [](TS_RESP_CTX*, void*) {
-        ASN1_INTEGER* serial = ASN1_INTEGER_new();
-        ASN1_INTEGER_set(serial, 1);
-        return serial;
-      },
-      nullptr);
-  long seconds = static_cast<long>(absl::ToUnixSeconds(at));
-  TS_RESP_CTX_set_time_cb(
-      responder.get(),
-      [](TS_RESP_CTX*, void* data, long* second, long* microsecond) {
-        *second = *static_cast<long*>(data);
-        *microsecond = 0;
-        return 1;
-      },
-      &seconds);
-  const OpenSslPtr<TS_RESP, TS_RESP_free> response(
-      TS_RESP_create_response(responder.get(), bio.get()));
-  PKCS7* const token = TS_RESP_get_token(response.get());
-  Require(token != nullptr, "no timestamp token");
-  return EncodeDer<const PKCS7*>(i2d_PKCS7, token);
-}
-
-std::vector<TestIdentity> MakeTimestampAuthority() {
-  CertificateSpec spec;
-  spec.common_name = "codeseal test stamp root";
-  spec.not_before = absl::Now() - absl::Hours(24 * 365);
-  const TestIdentity root = MakeRoot(spec);
-  spec.common_name = "codeseal test stamps";
-  spec.extended_key_usage = {kTimeStamping};
-  return {Issue(spec, root), root};
 }
 
 Bytes MakeRevocationList(const TestIdentity& issuer,

@@ -1,6 +1,6 @@
 // What a forger does to a CMS signature: takes it apart, exchanges a part, puts
-// it together again. And what a certificate authority or a timestamp authority
-// would make: lists of revoked certificates, OCSP answers, tokens.
+// it together again. And what a certificate authority would make: lists of
+// revoked certificates, OCSP answers.
 
 #ifndef CODESEAL_TESTS_SUPPORT_FORGED_CMS_H_
 #define CODESEAL_TESTS_SUPPORT_FORGED_CMS_H_
@@ -33,16 +33,10 @@ Bytes ChangeCms(ByteView cms, const std::function<void(CmsParts&)>& change);
 // The SignerInfo with one more unsigned attribute, whose value is `token`.
 Bytes WithTimestamp(ByteView signer_info, ByteView token);
 
-// The CMS, with a timestamp of `authority` (leaf first) on its first signer.
+// The CMS, with a timestamp of `authority` (leaf first;
+// tests/support/timestamp_authority.h) on its first signer.
 Bytes StampCms(ByteView cms, const std::vector<TestIdentity>& authority,
                absl::Time at);
-
-// An RFC 3161 token over `stamped`, SHA-256, with the chain of `authority`.
-Bytes MakeTimestampToken(ByteView stamped,
-                         const std::vector<TestIdentity>& authority,
-                         absl::Time at);
-// Root and leaf of a timestamp authority; the leaf comes first.
-std::vector<TestIdentity> MakeTimestampAuthority();
 
 struct RevocationListSpec {
   std::vector<Certificate> revoked;

@@ -117,11 +117,89 @@ Bytes SignAgain(PKCS7* token, const TestIdentity& signer,
   return EncodeDer<const CMS_ContentInfo*>(i2d_CMS_ContentInfo, cms.get());
 }
 
-Bytes Encode(TS_RESP* response) {
-  return EncodeDer<const TS_RESP*>(i2d_TS_RESP, response);
+// Who answers, and how.
+struct Responder {
+  const TestIdentity& signer;
+  std::vector<Certificate> more;  // certificates that go into the token
+  absl::Time at;
+  bool signs_sha1 = false;
+  bool takes_sha256 = true;
+};
+
+// OpenSSL's honest responder.
+ResponsePtr Respond(TS_REQ* request, const Responder& how) {
+  const BioPtr query(BIO_new(BIO_s_mem()));
+  i2d_TS_REQ_bio(query.get(), request);
+  const ResponderPtr responder(TS_RESP_CTX_new());
+  const X509StackPtr certificates(sk_X509_new_null());
+  for (const Certificate& each : how.more) {
+    sk_X509_push(certificates.get(), each.x509());
+  }
+  const ObjectPtr policy(OBJ_txt2obj(TimestampAuthority::kPolicy, 1));
+  Require(
+      TS_RESP_CTX_set_signer_cert(responder.get(),
+                                  how.signer.certificate().x509()) == 1 &&
+          TS_RESP_CTX_set_signer_key(responder.get(), how.signer.key()) == 1 &&
+          TS_RESP_CTX_set_signer_digest(
+              responder.get(), how.signs_sha1 ? EVP_sha1() : EVP_sha256()) ==
+              1 &&
+          TS_RESP_CTX_set_certs(responder.get(), certificates.get()) == 1 &&
+          TS_RESP_CTX_set_def_policy(responder.get(), policy.get()) == 1 &&
+          TS_RESP_CTX_add_md(responder.get(), EVP_sha1()) == 1,
+      "responder");
+  if (how.takes_sha256) TS_RESP_CTX_add_md(responder.get(), EVP_sha256());
+  TS_RESP_CTX_set_serial_cb(
+      responder.get(),
+      [](TS_RESP_CTX*, void*) {
+        ASN1_INTEGER* serial = ASN1_INTEGER_new();
+        ASN1_INTEGER_set(serial, 1);
+        return serial;
+      },
+      nullptr);
+  long at = static_cast<long>(absl::ToUnixSeconds(how.at));
+  TS_RESP_CTX_set_time_cb(
+      responder.get(),
+      [](TS_RESP_CTX*, void* data, long* seconds, long* microseconds) {
+        *seconds = *static_cast<const long*>(data);
+        *microseconds = 0;
+        return 1;
+      },
+      &at);
+  ResponsePtr response(TS_RESP_create_response(responder.get(), query.get()));
+  Require(response != nullptr, "no response");
+  return response;
 }
 
 }  // namespace
+
+std::vector<TestIdentity> MakeTimestampAuthority() {
+  CertificateSpec spec = StampSpec("codeseal test stamps");
+  spec.not_before = absl::Now() - absl::Hours(24 * 365);
+  spec.not_after = absl::Now() + absl::Hours(24 * 3650);
+  CertificateSpec root_spec = spec;
+  root_spec.common_name = "codeseal test stamp root";
+  root_spec.extended_key_usage.clear();
+  const TestIdentity root = MakeRoot(root_spec);
+  return {Issue(spec, root), root};
+}
+
+Bytes MakeTimestampToken(ByteView stamped,
+                         const std::vector<TestIdentity>& authority,
+                         absl::Time at) {
+  const RequestPtr request(TS_REQ_new());
+  TS_REQ_set_version(request.get(), 1);
+  TS_REQ_set_cert_req(request.get(), 1);
+  SetImprint(request.get(), NID_sha256,
+             ComputeDigest(DigestKind::kSha256, stamped));
+  Responder how = {.signer = authority.front(), .more = {}, .at = at};
+  for (size_t i = 1; i < authority.size(); ++i) {
+    how.more.push_back(authority[i].certificate());
+  }
+  const ResponsePtr response = Respond(request.get(), how);
+  PKCS7* const token = TS_RESP_get_token(response.get());
+  Require(token != nullptr, "no timestamp token");
+  return EncodeDer<const PKCS7*>(i2d_PKCS7, token);
+}
 
 TimestampAuthority::TimestampAuthority()
     : root_(MakeStampRoot("test stamp root")),
@@ -166,52 +244,18 @@ Bytes TimestampAuthority::Answer(ByteView query, TsaLie lie) {
   Require(request != nullptr, "the query does not parse");
   ChangeQuery(request.get(), lie);
   if (lie == TsaLie::kNoNonce) request = WithoutNonce(request.get());
-  const BioPtr changed(BIO_new(BIO_s_mem()));
-  i2d_TS_REQ_bio(changed.get(), request.get());
 
   const Signer& signer = SignerFor(lie);
-  const TestIdentity& first = IsResigned(lie) ? signer_ : signer.identity;
-  const ResponderPtr responder(TS_RESP_CTX_new());
-  const X509StackPtr certificates(sk_X509_new_null());
-  sk_X509_push(certificates.get(), signer.issuer.certificate().x509());
-  const ObjectPtr policy(OBJ_txt2obj(kPolicy, 1));
-  Require(
-      TS_RESP_CTX_set_signer_cert(responder.get(),
-                                  first.certificate().x509()) == 1 &&
-          TS_RESP_CTX_set_signer_key(responder.get(), first.key()) == 1 &&
-          TS_RESP_CTX_set_signer_digest(
-              responder.get(),
-              lie == TsaLie::kSha1Signature ? EVP_sha1() : EVP_sha256()) == 1 &&
-          TS_RESP_CTX_set_certs(responder.get(), certificates.get()) == 1 &&
-          TS_RESP_CTX_set_def_policy(responder.get(), policy.get()) == 1 &&
-          TS_RESP_CTX_add_md(responder.get(), EVP_sha1()) == 1,
-      "responder");
-  // Without SHA-256, an honest responder refuses.
-  if (lie != TsaLie::kRefusal) {
-    TS_RESP_CTX_add_md(responder.get(), EVP_sha256());
-  }
-  TS_RESP_CTX_set_serial_cb(
-      responder.get(),
-      [](TS_RESP_CTX*, void*) {
-        ASN1_INTEGER* serial = ASN1_INTEGER_new();
-        ASN1_INTEGER_set(serial, 1);
-        return serial;
-      },
-      nullptr);
-  if (lie == TsaLie::kWrongTime) {
-    TS_RESP_CTX_set_time_cb(
-        responder.get(),
-        [](TS_RESP_CTX*, void*, long* seconds, long* microseconds) {
-          *seconds = absl::ToUnixSeconds(absl::Now() - absl::Hours(1));
-          *microseconds = 0;
-          return 1;
-        },
-        nullptr);
-  }
-  const ResponsePtr response(
-      TS_RESP_create_response(responder.get(), changed.get()));
-  Require(response != nullptr, "no response");
-  Bytes answer = Encode(response.get());
+  const ResponsePtr response = Respond(
+      request.get(),
+      {.signer = IsResigned(lie) ? signer_ : signer.identity,
+       .more = {signer.issuer.certificate()},
+       .at = absl::Now() - (lie == TsaLie::kWrongTime ? absl::Hours(1)
+                                                      : absl::ZeroDuration()),
+       .signs_sha1 = lie == TsaLie::kSha1Signature,
+       // Without SHA-256, an honest responder refuses.
+       .takes_sha256 = lie != TsaLie::kRefusal});
+  Bytes answer = EncodeDer<const TS_RESP*>(i2d_TS_RESP, response.get());
   if (IsResigned(lie)) {
     answer = Granted(SignAgain(TS_RESP_get_token(response.get()),
                                signer.identity, signer.issuer));

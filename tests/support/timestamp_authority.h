@@ -20,6 +20,14 @@
 
 namespace codeseal::testing {
 
+// Leaf and root of a timestamp authority, good from a year ago.
+std::vector<TestIdentity> MakeTimestampAuthority();
+
+// A token over `stamped`, SHA-256, with the chain of `authority` (leaf first).
+Bytes MakeTimestampToken(ByteView stamped,
+                         const std::vector<TestIdentity>& authority,
+                         absl::Time at);
+
 enum class TsaLie {
   kNone,
   kWrongNonce,

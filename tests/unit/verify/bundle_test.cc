@@ -615,6 +615,31 @@ TEST(BundleVerifyTest, EveryProtectedByteCounts) {
 
 // --- What is shown ---------------------------------------------------------
 
+// No seal covers the ticket: it comes after the signature.
+TEST(BundleVerifyTest, StapledTicketIsRecognisedNotChecked) {
+  MadeTree tree;
+  MakeSignedApp(tree, &Chain());
+  const auto note = [&tree] {
+    const VerificationReport report = VerifyAt(tree, "Demo.app", Deep());
+    EXPECT_THAT(report.Validity(), IsOk());
+    EXPECT_EQ(report.checks.back().name, kCheckNotarization);
+    EXPECT_EQ(report.checks.back().outcome, CheckOutcome::kNotChecked);
+    return report.checks.back().note;
+  };
+  const auto lines = [&tree] {
+    const absl::StatusOr<StoredCode> code =
+        StoredCode::Open(tree.Path("Demo.app"));
+    EXPECT_THAT(code, IsOk());
+    const CodeDescription description = Describe(*code);
+    return FormatDescription(description, description.slices[0], 1);
+  };
+  EXPECT_THAT(note(), HasSubstr("no ticket is stapled"));
+  EXPECT_THAT(lines(), ::testing::Not(HasSubstr("Notarization Ticket")));
+  tree.File(In("CodeResources"), "s8ch and what only Apple can read");
+  EXPECT_THAT(note(), HasSubstr("a ticket is stapled"));
+  EXPECT_THAT(lines(), HasSubstr("Notarization Ticket=stapled\n"));
+}
+
 TEST(BundleDescriptionTest, LinesOfABundle) {
   MadeTree tree;
   MakeSignedApp(tree, nullptr);

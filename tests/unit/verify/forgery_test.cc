@@ -20,6 +20,7 @@
 #include "tests/support/forged_cms.h"
 #include "tests/support/signed_bundle.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/timestamp_authority.h"
 
 namespace codeseal {
 namespace {

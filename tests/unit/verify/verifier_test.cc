@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <string>
 
 #include "codesign/entitlements.h"
@@ -447,18 +448,18 @@ TEST(VerifierTest, FileThatIsNoMachOIsNotSignedAtAll) {
 
 // --- Disk images ------------------------------------------------------------
 
-std::string SignedImage() {
+// `more`: blobs that no CodeDirectory covers, by slot.
+std::string SignedImage(const std::map<uint32_t, Bytes>& more = {}) {
   const std::string image = testing::MakeDiskImage();
   const size_t limit = image.size() - testing::kKolySize;
   const std::string blinded =
       testing::WithKolyField(image, testing::kKolySignatureOffset, limit, 8)
           .substr(limit);
+  std::map<uint32_t, Bytes> blobs = testing::SignWholeFile(
+      AsBytes(image).first(limit), {{kRepSpecificSlot, ToBytes(blinded)}});
+  blobs.insert(more.begin(), more.end());
   return testing::WithSignatureInImage(
-      image,
-      AsText(BuildSuperBlob(
-          kEmbeddedSignatureMagic,
-          testing::SignWholeFile(AsBytes(image).first(limit),
-                                 {{kRepSpecificSlot, ToBytes(blinded)}}))));
+      image, AsText(BuildSuperBlob(kEmbeddedSignatureMagic, blobs)));
 }
 
 TEST(VerifierTest, DiskImageIsValidUntilAByteChanges) {
@@ -476,6 +477,25 @@ TEST(VerifierTest, DiskImageIsValidUntilAByteChanges) {
   EXPECT_THAT(of_trailer.Validity(),
               HasReason(v1::REASON_SPECIAL_SLOT_MISMATCH));
   EXPECT_EQ(of_trailer.FirstFailure()->apple_error, kErrSignatureFailed);
+}
+
+std::string NoteOfNotarization(const VerificationReport& report) {
+  for (const Check& check : report.checks) {
+    if (check.name != kCheckNotarization) continue;
+    EXPECT_EQ(check.outcome, CheckOutcome::kNotChecked);
+    return check.note;
+  }
+  return "no such check";
+}
+
+// Stapling adds a blob behind those that are signed; only Apple can read it.
+TEST(VerifierTest, TicketOfADiskImageIsRecognisedNotChecked) {
+  EXPECT_THAT(NoteOfNotarization(VerifyBytes(AsBytes(SignedImage()))),
+              HasSubstr("no ticket is stapled"));
+  const VerificationReport report = VerifyBytes(AsBytes(SignedImage(
+      {{kTicketSlot, WrapBlob(kBlobWrapperMagic, AsBytes("s8ch and more"))}})));
+  EXPECT_THAT(report.Validity(), IsOk());
+  EXPECT_THAT(NoteOfNotarization(report), HasSubstr("a ticket is stapled"));
 }
 
 TEST(VerifierTest, DiskImageWithoutSignatureIsNotSignedAtAll) {
