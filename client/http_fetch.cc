@@ -4,16 +4,12 @@
 
 #include <array>
 #include <memory>
+#include <utility>
 
 #include "codesign/base/error.h"
 
 namespace codeseal::client {
 namespace {
-
-constexpr size_t kMaxAnswerSize = 32 * 1024 * 1024;  // bytes
-constexpr long kConnectTimeout = 5;                  // seconds
-constexpr long kTimeout = 15;                        // seconds
-constexpr long kMaxRedirections = 3;
 
 struct CurlDeleter {
   void operator()(CURL* curl) const { curl_easy_cleanup(curl); }
@@ -27,37 +23,67 @@ absl::Status Unreachable(const std::string& why) {
                    v1::REASON_SERVER_UNREACHABLE, why);
 }
 
+// Of all answers on the way, redirections included.
+constexpr size_t kMaxHeaderSize = size_t{256} << 10;  // bytes
+
+struct Answer {
+  Bytes bytes;
+  size_t max_size = 0;
+  size_t header_size = 0;
+};
+
 // Anything but `size` ends the transfer.
 size_t Receive(char* data, size_t /*always_one*/, size_t size, void* to) {
-  auto& answer = *static_cast<Bytes*>(to);
-  if (size > kMaxAnswerSize - answer.size()) return 0;
-  answer.insert(answer.end(), data, data + size);
+  auto& answer = *static_cast<Answer*>(to);
+  if (size > answer.max_size - answer.bytes.size()) return 0;
+  answer.bytes.insert(answer.bytes.end(), data, data + size);
+  return size;
+}
+
+size_t ReceiveHeader(char* /*data*/, size_t /*always_one*/, size_t size,
+                     void* to) {
+  auto& answer = *static_cast<Answer*>(to);
+  if (size > kMaxHeaderSize - answer.header_size) return 0;
+  answer.header_size += size;
   return size;
 }
 
 }  // namespace
 
 absl::StatusOr<Bytes> FetchOverHttp(const std::string& url, const Bytes& body) {
+  return FetchOverHttp(url, body, FetchLimits());
+}
+
+absl::StatusOr<Bytes> FetchOverHttp(const std::string& url, const Bytes& body,
+                                    const FetchLimits& limits) {
   static const CURLcode initialised = curl_global_init(CURL_GLOBAL_DEFAULT);
   const std::unique_ptr<CURL, CurlDeleter> curl(curl_easy_init());
   if (initialised != CURLE_OK || curl == nullptr) {
     return Unreachable("libcurl does not start");
   }
-  Bytes answer;
+  Answer answer;
+  answer.max_size = limits.max_answer_size;
   std::array<char, CURL_ERROR_SIZE> why = {};
   CURL* const handle = curl.get();
   curl_easy_setopt(handle, CURLOPT_URL, url.c_str());
   curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(handle, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(handle, CURLOPT_FOLLOWLOCATION, 1L);
-  curl_easy_setopt(handle, CURLOPT_MAXREDIRS, kMaxRedirections);
-  curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT, kConnectTimeout);
-  curl_easy_setopt(handle, CURLOPT_TIMEOUT, kTimeout);
+  curl_easy_setopt(handle, CURLOPT_MAXREDIRS,
+                   static_cast<long>(limits.max_redirections));
+  curl_easy_setopt(
+      handle, CURLOPT_CONNECTTIMEOUT_MS,
+      static_cast<long>(absl::ToInt64Milliseconds(limits.connect_timeout)));
+  curl_easy_setopt(
+      handle, CURLOPT_TIMEOUT_MS,
+      static_cast<long>(absl::ToInt64Milliseconds(limits.timeout)));
   curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);  // threads
   curl_easy_setopt(handle, CURLOPT_USERAGENT, "codeseal");
   curl_easy_setopt(handle, CURLOPT_ERRORBUFFER, why.data());
   curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, &Receive);
   curl_easy_setopt(handle, CURLOPT_WRITEDATA, &answer);
+  curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, &ReceiveHeader);
+  curl_easy_setopt(handle, CURLOPT_HEADERDATA, &answer);
   std::unique_ptr<curl_slist, ListDeleter> headers;
   if (!body.empty()) {
     headers.reset(
@@ -73,9 +99,10 @@ absl::StatusOr<Bytes> FetchOverHttp(const std::string& url, const Bytes& body) {
   }
   long status = 0;
   curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &status);
-  if (status != 200)
+  if (status != 200) {
     return Unreachable("HTTP status " + std::to_string(status));
-  return answer;
+  }
+  return std::move(answer.bytes);
 }
 
 }  // namespace codeseal::client

@@ -6,12 +6,10 @@
 
 #include <condition_variable>
 #include <mutex>
-#include <set>
 #include <string>
-#include <thread>
-#include <vector>
 
 #include "absl/time/time.h"
+#include "tests/support/http_server.h"
 #include "tests/support/timestamp_authority.h"
 
 namespace codeseal::testing {
@@ -25,17 +23,16 @@ enum class HttpFault {
   kEndless,   // an answer that does not end
 };
 
-// A thread for each connection. Thread-safe.
+// Thread-safe.
 class TimestampServer {
  public:
   // Borrows the authority.
   explicit TimestampServer(TimestampAuthority& authority);
-  ~TimestampServer();
   TimestampServer(const TimestampServer&) = delete;
   TimestampServer& operator=(const TimestampServer&) = delete;
 
   // "http://127.0.0.1:41235/ts"
-  std::string url() const;
+  std::string url() const { return server_.Url("/ts"); }
 
   void SetLie(TsaLie lie);
   void SetFault(HttpFault fault);
@@ -47,15 +44,9 @@ class TimestampServer {
   bool WaitForQueries(int count);
 
  private:
-  void Accept();
-  void Serve(int connection);
-  // False when the connection has to be closed.
-  bool AnswerQuery(int connection, const std::string& path,
-                   const std::string& body);
+  bool Answer(const HttpRequest& request, HttpServer::Connection& connection);
 
   TimestampAuthority& authority_;
-  int listener_ = -1;
-  uint16_t port_ = 0;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   TsaLie lie_ = TsaLie::kNone;
@@ -64,10 +55,7 @@ class TimestampServer {
   int query_count_ = 0;
   int at_once_ = 0;
   int most_at_once_ = 0;
-  bool stopping_ = false;
-  std::set<int> connections_;
-  std::vector<std::thread> threads_;
-  std::thread accept_;
+  HttpServer server_;  // last: its threads use all of the above
 };
 
 }  // namespace codeseal::testing
