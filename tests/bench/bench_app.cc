@@ -21,6 +21,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr char kOnce[] = "--once";  // for MeasureMemory()
+
+void PrintPeakMemory() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind("VmHWM:", 0) == 0) std::puts(line.c_str() + 6);
+  }
+}
+
 void WriteFile(const fs::path& path, ByteView bytes) {
   fs::create_directories(path.parent_path());
   std::ofstream out(path, std::ios::binary);
@@ -136,18 +145,14 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-long MeasureMemory(const std::vector<std::string>& arguments) {
-  std::string program = "bench";
-  std::vector<std::string> words = arguments;
-  std::vector<char*> argv = {program.data()};
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
+long MeasureMemory(const std::string& app) {
+  const char* const argv[] = {"bench", kOnce, app.c_str(), nullptr};
   int output[2];
   if (pipe(output) != 0) Fail("pipe");
   const pid_t child = fork();
   if (child == 0) {
     dup2(output[1], STDOUT_FILENO);
-    execv("/proc/self/exe", argv.data());
+    execv("/proc/self/exe", const_cast<char* const*>(argv));
     _exit(127);
   }
   close(output[1]);
@@ -160,11 +165,26 @@ long MeasureMemory(const std::vector<std::string>& arguments) {
   return std::atol(text.c_str()) / 1024;
 }
 
-void PrintPeakMemory() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.rfind("VmHWM:", 0) == 0) std::puts(line.c_str() + 6);
+int RunAppBench(int argc, char** argv, const AppBench& bench) {
+  uint64_t size = 2'000'000'000;
+  bool json = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument == kOnce && i + 1 < argc) {
+      bench.once(argv[i + 1]);
+      PrintPeakMemory();
+      return 0;
+    }
+    if (argument == "--size" && i + 1 < argc) {
+      size = std::strtoull(argv[++i], nullptr, 10);
+    } else if (argument == "--json") {
+      json = true;
+    } else {
+      std::fprintf(stderr, "usage: %s [--size BYTES] [--json]\n", bench.name);
+      return 2;
+    }
   }
+  return bench.run(size, json);
 }
 
 }  // namespace codeseal::bench

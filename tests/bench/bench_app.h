@@ -1,5 +1,5 @@
 // What the benchmarks of whole apps share: apps of any size, raw hashing of
-// their files to compare with, medians, memory of a child process.
+// their files to compare with, medians, memory, the command line.
 
 #ifndef CODESEAL_TESTS_BENCH_BENCH_APP_H_
 #define CODESEAL_TESTS_BENCH_BENCH_APP_H_
@@ -52,10 +52,18 @@ void HashRaw(std::span<const std::string> files,
 double Seconds(const std::function<void()>& work);
 double Median(std::vector<double> values);
 
-// Runs this program again with these arguments; what it prints with
-// PrintPeakMemory(), in MiB.
-long MeasureMemory(const std::vector<std::string>& arguments);
-void PrintPeakMemory();
+// A benchmark of one app: NAME [--size BYTES] [--json].
+struct AppBench {
+  const char* name;
+  // All of it, with an app of so many bytes; the exit status.
+  std::function<int(uint64_t size, bool json)> run;
+  // What MeasureMemory() measures.
+  std::function<void(const std::string& app)> once;
+};
+int RunAppBench(int argc, char** argv, const AppBench& bench);
+
+// AppBench::once in a process of its own: the most memory that it took, MiB.
+long MeasureMemory(const std::string& app);
 
 }  // namespace codeseal::bench
 

@@ -12,7 +12,6 @@
 #include <openssl/evp.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <thread>
@@ -37,11 +36,7 @@ void Seal(const std::string& app, bool has_version1) {
   if (Need(signing.PlanStage()).empty()) Fail("there is nothing to sign");
 }
 
-int SignAndReport(const std::string& app) {
-  Sign(app, true);
-  PrintPeakMemory();
-  return 0;
-}
+void SignWhole(const std::string& app) { Sign(app, true); }
 
 int Run(uint64_t size, bool json) {
   const std::string folder = MakeFolder();
@@ -64,7 +59,7 @@ int Run(uint64_t size, bool json) {
   }
   const double ratio = Median(raw) / Median(modern);
   const double ratio_both = Median(raw_both) / Median(both);
-  const long memory = MeasureMemory({"--sign", app});
+  const long memory = MeasureMemory(app);
   const double whole = Seconds([&] { Sign(app, true); });
   fs::remove_all(app);
 
@@ -109,21 +104,7 @@ int Run(uint64_t size, bool json) {
 }  // namespace codeseal::bench
 
 int main(int argc, char** argv) {
-  uint64_t size = 2'000'000'000;
-  bool json = false;
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    if (argument == "--sign" && i + 1 < argc) {
-      return codeseal::bench::SignAndReport(argv[i + 1]);
-    }
-    if (argument == "--size" && i + 1 < argc) {
-      size = std::strtoull(argv[++i], nullptr, 10);
-    } else if (argument == "--json") {
-      json = true;
-    } else {
-      std::fprintf(stderr, "usage: bundle_bench [--size BYTES] [--json]\n");
-      return 2;
-    }
-  }
-  return codeseal::bench::Run(size, json);
+  using namespace codeseal::bench;
+  return RunAppBench(argc, argv,
+                     {.name = "bundle_bench", .run = Run, .once = SignWhole});
 }

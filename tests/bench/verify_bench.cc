@@ -10,7 +10,6 @@
 #include <openssl/evp.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <thread>
@@ -33,12 +32,6 @@ void VerifyDeep(const std::string& app) {
   Check(Verify(code, options).Validity());
 }
 
-int VerifyAndReport(const std::string& app) {
-  VerifyDeep(app);
-  PrintPeakMemory();
-  return 0;
-}
-
 int Run(uint64_t size, bool json) {
   const std::string folder = MakeFolder();
   const std::string app = folder + "/Large.app";
@@ -55,7 +48,7 @@ int Run(uint64_t size, bool json) {
     verified.push_back(Seconds([&] { VerifyDeep(app); }));
   }
   const double ratio = Median(raw) / Median(verified);
-  const long memory = MeasureMemory({"--verify", app});
+  const long memory = MeasureMemory(app);
   std::filesystem::remove_all(folder);
 
   const unsigned cores = std::thread::hardware_concurrency();
@@ -82,21 +75,7 @@ int Run(uint64_t size, bool json) {
 }  // namespace codeseal::bench
 
 int main(int argc, char** argv) {
-  uint64_t size = 2'000'000'000;
-  bool json = false;
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    if (argument == "--verify" && i + 1 < argc) {
-      return codeseal::bench::VerifyAndReport(argv[i + 1]);
-    }
-    if (argument == "--size" && i + 1 < argc) {
-      size = std::strtoull(argv[++i], nullptr, 10);
-    } else if (argument == "--json") {
-      json = true;
-    } else {
-      std::fprintf(stderr, "usage: verify_bench [--size BYTES] [--json]\n");
-      return 2;
-    }
-  }
-  return codeseal::bench::Run(size, json);
+  using namespace codeseal::bench;
+  return RunAppBench(argc, argv,
+                     {.name = "verify_bench", .run = Run, .once = VerifyDeep});
 }
