@@ -24,6 +24,7 @@ if(CODESEAL_SANITIZE)
   add_compile_options(-fsanitize=${CODESEAL_SANITIZE} -fno-sanitize-recover=all
                       -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${CODESEAL_SANITIZE})
+  add_compile_definitions(CODESEAL_SANITIZED)
 endif()
 if(CODESEAL_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)

@@ -31,14 +31,8 @@ constexpr std::array<std::array<uint8_t, 4>, 4> kHugeWords = {{
     {0x0f, 0xff, 0xff, 0xf0},
 }};
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef CODESEAL_SANITIZED
 constexpr bool kIsInstrumented = true;  // memory is the sanitizer's
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool kIsInstrumented = true;
-#else
-constexpr bool kIsInstrumented = false;
-#endif
 #else
 constexpr bool kIsInstrumented = false;
 #endif

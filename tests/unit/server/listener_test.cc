@@ -116,7 +116,7 @@ TEST_F(ListenerTest, TotalCapHolds) {
 }
 
 TEST_F(ListenerTest, SurvivesRunningOutOfDescriptors) {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef CODESEAL_SANITIZED
   GTEST_SKIP() << "UBSan opens a pipe to look at a vptr, which must fail here";
 #endif
   Start({});
