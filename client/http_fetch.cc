@@ -50,10 +50,6 @@ size_t ReceiveHeader(char* /*data*/, size_t /*always_one*/, size_t size,
 
 }  // namespace
 
-absl::StatusOr<Bytes> FetchOverHttp(const std::string& url, const Bytes& body) {
-  return FetchOverHttp(url, body, FetchLimits());
-}
-
 absl::StatusOr<Bytes> FetchOverHttp(const std::string& url, const Bytes& body,
                                     const FetchLimits& limits) {
   static const CURLcode initialised = curl_global_init(CURL_GLOBAL_DEFAULT);

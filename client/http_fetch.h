@@ -29,8 +29,7 @@ struct FetchLimits {
 // Errors: UNAVAILABLE REASON_SERVER_UNREACHABLE for everything but an answer
 // with status 200 within the limits.
 absl::StatusOr<Bytes> FetchOverHttp(const std::string& url, const Bytes& body,
-                                    const FetchLimits& limits);
-absl::StatusOr<Bytes> FetchOverHttp(const std::string& url, const Bytes& body);
+                                    const FetchLimits& limits = {});
 
 }  // namespace codeseal::client
 

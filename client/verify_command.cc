@@ -44,9 +44,13 @@ absl::StatusOr<std::shared_ptr<RevocationChecker>> MakeRevocationChecker(
       command.ocsp_paths.empty()) {
     return nullptr;
   }
-  auto checker = std::make_shared<RevocationChecker>(
-      command.offline || !command.check_revocation ? RevocationChecker::Fetch()
-                                                   : FetchOverHttp);
+  RevocationChecker::Fetch fetch;
+  if (command.check_revocation && !command.offline) {
+    fetch = [](const std::string& url, const Bytes& body) {
+      return FetchOverHttp(url, body);
+    };
+  }
+  auto checker = std::make_shared<RevocationChecker>(std::move(fetch));
   for (const std::string& path : command.list_paths) {
     ASSIGN_OR_RETURN(const Bytes bytes, ReadSmallFile(path));
     RETURN_IF_ERROR(WithSubject(checker->AddLists(bytes), path));
