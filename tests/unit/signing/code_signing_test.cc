@@ -8,6 +8,7 @@
 
 #include "codesign/base/mapped_file.h"
 #include "codesign/bundle/resource_seal.h"
+#include "codesign/bundle_code.h"
 #include "codesign/signature_folder.h"
 #include "codesign/super_blob.h"
 #include "tests/support/made_app.h"
