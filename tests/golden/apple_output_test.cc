@@ -333,9 +333,11 @@ TEST(AppleVerifyOutputTest, ValidCode) {
   EXPECT_EQ(Codesign({"-v", "--no-strict", app.path}).exit_code, 0);
 }
 
-// What codesign would have printed: our reason and advice stand below it.
+// What codesign would have printed: our reason and advice stand below it, and
+// are indented.
 std::string ApplesPart(const std::string& err) {
-  return err.substr(0, err.find("  why    "));
+  const size_t end = err.find("\n  ");
+  return end == std::string::npos ? err : err.substr(0, end + 1);
 }
 
 TEST(AppleVerifyOutputTest, EveryLineAsQuoted) {
@@ -355,7 +357,7 @@ TEST(AppleVerifyOutputTest, EveryLineAsQuoted) {
              ": explicit requirement satisfied\n");
   expect({"-v", "-R=identifier nobody", path}, 3,
          "test-requirement: code failed to satisfy specified code "
-         "requirement(s)\n");
+         "requirement(s)\nIn architecture: x86_64\n");
   std::string code = Read(path);
   code[5000] = static_cast<char>(code[5000] ^ 1);
   const std::string changed = folder.Write("term-size", code);
