@@ -484,8 +484,8 @@ TEST_P(MutationTest, EveryChangeIsRefusedButByRule) {
       const auto& [field, offset] = changes[i];
       const auto found =
           std::find_if(field->unprotected.begin(), field->unprotected.end(),
-                       [offset = offset](const Unprotected& each) {
-                         return offset >= each.begin && offset < each.end;
+                       [at = offset](const Unprotected& each) {
+                         return at >= each.begin && at < each.end;
                        });
       const bool is_protected = found == field->unprotected.end();
       const int file = open(copy.Path(field->file).c_str(), O_RDWR | O_CLOEXEC);
