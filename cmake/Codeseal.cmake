@@ -180,6 +180,6 @@ function(codeseal_fuzzer name)
   target_link_libraries(replay_${name} PRIVATE codeseal_warnings ${ARG_DEPS})
   add_test(NAME fuzz_seeds.${name}
            COMMAND replay_${name} ${target_dir}/seeds)
-  set_tests_properties(fuzz_seeds.${name} PROPERTIES LABELS unit TIMEOUT 60)
+  set_tests_properties(fuzz_seeds.${name} PROPERTIES LABELS unit TIMEOUT 180)
   add_dependencies(tests_unit replay_${name})
 endfunction()
