@@ -160,8 +160,7 @@ class TokenConnection {
   const TokenConfig config_;
 
   std::mutex mutex_;
-  std::condition_variable
-      judged_;  // a call ended, with what it said of the token
+  std::condition_variable judged_;  // a call ended: the token's state is news
   std::shared_ptr<WorkerProcess> process_;
   uint64_t worker_number_ = 0;
   bool probing_ = false;

@@ -77,8 +77,9 @@ class TokenSessions {
   // crashes modules), for WorkerConfig.drain_timeout_us at most, since
   // everybody else waits, too; closes everything and opens the token anew.
   // Nothing when `generation` is not the current one: somebody was faster. The
-  // caller holds no lease. Errors: DEADLINE_EXCEEDED REASON_TOKEN_TIMEOUT when
-  // a call does not return; those of Open().
+  // caller holds no lease.
+  // Errors: DEADLINE_EXCEEDED REASON_TOKEN_TIMEOUT when a call does not return;
+  // those of Open().
   absl::Status Reopen(uint64_t generation, Depth depth, absl::Time deadline);
 
   // Whether the session is alive and logged in, as the module says.
