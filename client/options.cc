@@ -102,8 +102,8 @@ void AddSign(CLI::App& root, Parsed& parsed) {
       ->type_name("IDENTITY");
   app.add_flag("-f,--force", sign.force, "replace an existing signature");
   app.add_option("-D,--detached", sign.detached_path,
-                 "write the signature of one file here: not into it, nor into "
-                 "extended attributes")
+                 "write the signature of one file or bundle here, and leave it "
+                 "as it is")
       ->type_name("FILE");
   app.add_option("--file-list", sign.file_list_path,
                  "append the paths of all files that changed to FILE; - is "
@@ -205,7 +205,7 @@ void AddVerify(CLI::App& root, Parsed& parsed) {
                  "roots to trust beside Apple's; demands one of them")
       ->type_name("PEM");
   app.add_option("-D,--detached", verify.detached_path,
-                 "the signature of the file, as sign --detached wrote it")
+                 "the signature of PATH, as sign --detached wrote it")
       ->type_name("FILE");
   app.add_flag("--check-expiration", verify.check_expiration,
                "certificates must be valid now");
@@ -260,7 +260,7 @@ void AddShow(CLI::App& root, Parsed& parsed) {
                  "PREFIX.ARCH.cms and PREFIX.ARCH.codedirectory")
       ->type_name("PREFIX");
   app.add_option("-D,--detached", show.detached_path,
-                 "the signature of the file, as sign --detached wrote it")
+                 "the signature of PATH, as sign --detached wrote it")
       ->type_name("FILE");
   app.add_option("--file-list", show.file_list_path,
                  "append the paths of the files with the signature to FILE; - "

@@ -276,6 +276,13 @@ bool IsPackagePath(const std::string& path) {
   return file.ok() && FlatPackage::IsFlatPackage(file->bytes());
 }
 
+absl::Status NoDetachedPackage() {
+  return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                   v1::REASON_BAD_OPTION,
+                   "a package keeps its signature inside; --detached is for "
+                   "code and disk images");
+}
+
 void SignPackageFile(const std::string& path, const SigningOptions& options,
                      bool dry_run, const SigningIdentity& identity,
                      Signer* signer, Reporter& reporter) {

@@ -8,6 +8,7 @@
 
 #include <string>
 
+#include "absl/status/status.h"
 #include "client/commands.h"
 #include "client/render.h"
 #include "client/signer.h"
@@ -20,6 +21,9 @@ namespace codeseal::client {
 // A flat package by its content, or a bundle-style package, which is a folder
 // and which every function below refuses.
 bool IsPackagePath(const std::string& path);
+
+// Why --detached cannot go with a package: INVALID_ARGUMENT REASON_BAD_OPTION.
+absl::Status NoDetachedPackage();
 
 // Signs in place. `signer` is null for an ad-hoc identity, which packages do
 // not have. Of `options`, those are used that packages have: force, one digest,

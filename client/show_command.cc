@@ -328,6 +328,10 @@ void RunShow(const ShowCommand& command, Reporter& reporter) {
   Collected collected;
   for (const std::string& path : command.paths) {
     if (IsPackagePath(path)) {
+      if (!command.detached_path.empty()) {
+        reporter.Fail("show", path, NoDetachedPackage());
+        continue;
+      }
       ShowPackageFile(path, command.certificates_prefix,
                       command.signature_prefix, reporter);
       continue;

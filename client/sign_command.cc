@@ -414,6 +414,10 @@ void RunSign(const SignCommand& command, Reporter& reporter) {
   std::vector<std::string> code_paths;
   for (const std::string& path : command.paths) {
     if (IsPackagePath(path)) {
+      if (!command.detached_path.empty()) {
+        reporter.Fail("sign", path, NoDetachedPackage());
+        continue;
+      }
       SignPackageFile(path, setup->options, command.dry_run, setup->identity,
                       setup->signer.get(), reporter);
     } else {

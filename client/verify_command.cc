@@ -130,6 +130,9 @@ PackageVerifyOptions PackageOptions(const VerifyOptions& options) {
 void VerifyPath(const std::string& path, const VerifyCommand& command,
                 const VerifyOptions& options, Reporter& reporter) {
   if (IsPackagePath(path)) {
+    if (!command.detached_path.empty()) {
+      return reporter.Fail("verify", path, NoDetachedPackage());
+    }
     return VerifyPackageFile(path, PackageOptions(options), reporter);
   }
   reporter.Progress("verifying " + path);

@@ -170,6 +170,7 @@ class PlainCode : public CodeObject {
   RequirementSet DefaultRequirements() const override {
     return HostRequirement(file_.bytes());
   }
+  bool KeepsSeal() const override { return store_->KeepsSeal(); }
   ByteView StoredSignature(size_t) const override { return store_->Stored(); }
 
   absl::Status Reserve(std::span<const uint64_t>,

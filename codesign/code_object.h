@@ -85,6 +85,9 @@ class CodeObject {
   // Errors: FAILED_PRECONDITION, what Apple's strict validation refuses.
   virtual absl::Status CheckStrictStructure() const { return absl::OkStatus(); }
 
+  // Whether the signature keeps a bundle's seal (slot 3), which else is a file
+  // in the bundle.
+  virtual bool KeepsSeal() const { return false; }
   // Whether a slice has a signature, or at least a place for one.
   virtual bool HasSignature(size_t slice) const {
     return !StoredSignature(slice).empty();
@@ -120,6 +123,8 @@ class SignatureStore {
  public:
   virtual ~SignatureStore() = default;
 
+  // As CodeObject::KeepsSeal().
+  virtual bool KeepsSeal() const { return false; }
   // As CodeObject::StoredSignature().
   virtual ByteView Stored() const = 0;
   virtual absl::Status Stage(const SignatureParts& signature,

@@ -31,19 +31,54 @@ constexpr size_t kWriteBatchSize = 64;
 absl::StatusOr<std::unique_ptr<CodeObject>> OpenLoose(
     const std::string& path, const std::string& detached_path) {
   ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path));
-  return detached_path.empty() ? OpenCode(std::move(file))
-                               : OpenDetached(std::move(file), detached_path);
+  if (detached_path.empty()) return OpenCode(std::move(file));
+  return OpenDetached(std::move(file), /*in_bundle=*/false, detached_path);
+}
+
+absl::StatusOr<std::unique_ptr<CodeObject>> OpenBundle(
+    const Bundle& bundle, const std::string& detached_path) {
+  if (detached_path.empty()) return OpenBundleCode(bundle);
+  ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(bundle.main_file()));
+  return OpenDetached(std::move(file), /*in_bundle=*/true, detached_path);
 }
 
 absl::StatusOr<std::unique_ptr<CodeObject>> OpenItem(
     const CodeItem& item, const std::string& detached_path) {
-  return item.bundle.has_value() ? OpenBundleCode(*item.bundle)
+  return item.bundle.has_value() ? OpenBundle(*item.bundle, detached_path)
                                  : OpenLoose(item.path, detached_path);
 }
 
 bool IsFolder(const std::string& path) {
   std::error_code error;
   return fs::is_directory(path, error);
+}
+
+absl::Status BadDetachedOption(const std::string& message,
+                               const std::string& subject) {
+  return WithSubject(MakeError(absl::StatusCode::kInvalidArgument,
+                               v1::STAGE_PLAN, v1::REASON_BAD_OPTION, message),
+                     subject);
+}
+
+// That one detached signature of this bundle can be made, and be valid.
+absl::Status CheckCanDetach(const std::string& folder,
+                            const CodeSigningOptions& options) {
+  if (options.plan.is_deep || options.plan.signs_resources) {
+    return BadDetachedOption(
+        "a detached signature has no room for nested code; sign that first, "
+        "in place",
+        folder);
+  }
+  std::error_code error;
+  const fs::path inside =
+      fs::weakly_canonical(options.detached_path, error)
+          .lexically_relative(fs::weakly_canonical(folder, error));
+  if (!error && !inside.empty() && *inside.begin() != "..") {
+    return BadDetachedOption(
+        "the detached signature would lie in the bundle, whose seal it breaks",
+        options.detached_path);
+  }
+  return absl::OkStatus();
 }
 
 // The rules that the old seal was made with, when they shall be preserved.
@@ -62,7 +97,7 @@ struct Item {
   CodeItem code;
   bool is_signed_now = false;
   SigningOptions options = {};
-  std::string code_resources_path = {};  // empty if it is no bundle
+  std::string code_resources_path = {};  // empty if no such file is written
   Bytes code_resources = {};
   std::string format = {};
   std::optional<SigningPlan> plan = {};
@@ -124,12 +159,7 @@ absl::Status CodeSigning::Impl::Open(const std::string& given_path) {
   }
   if (IsFolder(path)) {
     if (!options.detached_path.empty()) {
-      return WithSubject(
-          MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_PLAN,
-                    v1::REASON_BAD_OPTION,
-                    "--detached is for one file; `codeseal detach` takes a "
-                    "bundle's signatures out"),
-          path);
+      RETURN_IF_ERROR(CheckCanDetach(path, options));
     }
     ASSIGN_OR_RETURN(const BundlePlan plan,
                      BundlePlan::Create(path, options.plan));
@@ -164,7 +194,9 @@ absl::Status CodeSigning::Impl::DecideOne(Item& item) {
   ASSIGN_OR_RETURN(item.options, options.options_of(Relative(item.code.path)));
   item.is_signed_now = true;
   if (item.code.bundle.has_value()) {
-    item.code_resources_path = item.code.bundle->CodeResourcesPath();
+    if (options.detached_path.empty()) {
+      item.code_resources_path = item.code.bundle->CodeResourcesPath();
+    }
     if (item.options.strict) RETURN_IF_ERROR(item.code.bundle->CheckStrict());
   }
   if (item.options.force) return absl::OkStatus();
@@ -217,7 +249,8 @@ absl::Status CodeSigning::Impl::PlanBundle(Item& item) {
   ASSIGN_OR_RETURN(const Bundle bundle,
                    Bundle::Open(Current(item.code.path),
                                 is_root ? options.plan.version : ""));
-  ASSIGN_OR_RETURN(std::unique_ptr<CodeObject> code, OpenBundleCode(bundle));
+  ASSIGN_OR_RETURN(std::unique_ptr<CodeObject> code,
+                   OpenBundle(bundle, options.detached_path));
   SigningOptions item_options = item.options;
   item_options.bundle_path = item.code.path;
   if (bundle.info_plist_path().has_value()) {
@@ -415,7 +448,8 @@ absl::Status CodeSigning::WriteStage(std::span<const std::vector<Bytes>> cms) {
     return MakeError(absl::StatusCode::kInternal, v1::STAGE_WRITE,
                      v1::REASON_INTERNAL, "not one signature for each item");
   }
-  const bool is_tree = impl.items.back().code.bundle.has_value();
+  const bool is_tree = impl.items.back().code.bundle.has_value() &&
+                       impl.options.detached_path.empty();
   if (is_tree && !impl.tree.has_value()) {
     ASSIGN_OR_RETURN(impl.tree, StagedTree::Create(impl.path));
   }

@@ -53,8 +53,9 @@ struct CodeSigningOptions {
   ResourceRuleSet rule_set = ResourceRuleSet::kDefault;
   bool writes_version1_seal = true;  // false: --no-legacy-signing
   bool seals_root = false;           // --seal-root
-  // Where the signature of a loose file goes that has no room for one: see
-  // detached_signature.h. Not for bundles.
+  // Where the signature goes when the code must stay as it is: see
+  // detached_signature.h. One signature has no room for nested code, which must
+  // be signed already.
   std::string detached_path = {};
   // Called now and then, one call at a time, from any thread.
   std::function<void(const HashingProgress&)> on_progress;

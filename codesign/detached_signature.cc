@@ -10,16 +10,16 @@
 #include "codesign/base/digest.h"
 #include "codesign/base/error.h"
 #include "codesign/image/disk_image.h"
+#include "codesign/image/disk_image_code.h"
 #include "codesign/macho/universal_file.h"
 #include "codesign/super_blob.h"
 
 namespace codeseal {
 namespace {
 
-// What tells a file of no known format from others: SHA-1 of all of it.
-Bytes Identification(ByteView file) {
-  return ComputeDigest(DigestKind::kSha1, file);
-}
+// In the SuperBlob of all slices, the key of what they share; no CPU has this
+// type.
+constexpr uint32_t kSharedKey = 0;
 
 absl::Status BadDetached(const std::string& message) {
   return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_VERIFY,
@@ -61,10 +61,12 @@ uint32_t CpuTypeKey(const MachO& mach_o) {
 
 class DetachedStore : public SignatureStore {
  public:
-  DetachedStore(const std::string& signature_path, ByteView file)
+  DetachedStore(const std::string& signature_path, ByteView identification)
       : path_(signature_path),
-        identification_(WrapBlob(kBlobWrapperMagic, Identification(file))),
+        identification_(WrapBlob(kBlobWrapperMagic, identification)),
         stored_(OpenStored(path_)) {}
+
+  bool KeepsSeal() const override { return true; }
 
   ByteView Stored() const override {
     return stored_.has_value() ? stored_->bytes() : ByteView();
@@ -122,6 +124,7 @@ class DetachedMachO : public CodeObject {
     return WithSubject(universal_->CheckStrictStructure(), path());
   }
 
+  bool KeepsSeal() const override { return true; }
   ByteView StoredSignature(size_t slice) const override {
     if (!stored_.has_value()) return {};
     const auto found = FindDetached(stored_->bytes(), MachOOf(slice));
@@ -143,17 +146,20 @@ class DetachedMachO : public CodeObject {
     std::map<uint32_t, Bytes> identifications;
     std::map<uint32_t, SignatureParts> parts;
     std::map<uint32_t, size_t> sizes;
-    // Nothing is shared: a file has neither Info.plist nor seal beside it.
-    const Bytes shared = BuildSuperBlob(kEmbeddedSignatureMagic, {});
-    sizes[kSharedKey] = shared.size();
+    std::map<uint32_t, Bytes> shared_blobs;
     for (size_t i = 0; i < signatures.size(); ++i) {
       const uint32_t key = CpuTypeKey(MachOOf(i));
       Bytes& identification = identifications[key];
       identification = WrapBlob(kBlobWrapperMagic, MachOOf(i).Identification());
       parts[key] = signatures[i];
       parts[key].blobs[kIdentificationSlot] = identification;
+      if (const auto seal = parts[key].blobs.extract(kCodeResourcesSlot)) {
+        shared_blobs[kCodeResourcesSlot] = ToBytes(seal.mapped());
+      }
       sizes[key] = static_cast<size_t>(parts[key].SuperBlobSize());
     }
+    const Bytes shared = BuildSuperBlob(kEmbeddedSignatureMagic, shared_blobs);
+    sizes[kSharedKey] = shared.size();
     ASSIGN_OR_RETURN(StagedFile file,
                      StagedFile::Create(signature_path_, 0644));
     const Bytes index = BuildSuperBlobIndex(kDetachedSignatureMagic, sizes);
@@ -169,9 +175,6 @@ class DetachedMachO : public CodeObject {
   }
 
  private:
-  // The key of what all slices share; no CPU has this type.
-  static constexpr uint32_t kSharedKey = 0;
-
   const MachO& MachOOf(size_t slice) const {
     return universal_->slices()[slice].mach_o;
   }
@@ -186,16 +189,8 @@ class DetachedMachO : public CodeObject {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CodeObject>> OpenDetached(
-    MappedFile file, const std::string& signature_path) {
+    MappedFile file, bool in_bundle, const std::string& signature_path) {
   const ByteView bytes = file.bytes();
-  if (DiskImage::IsDiskImage(bytes)) {
-    return WithSubject(
-        MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_PLAN,
-                  v1::REASON_BAD_OPTION,
-                  "disk images keep their signature inside; sign this one in "
-                  "place"),
-        file.path());
-  }
   if (LooksLikeMachO(bytes)) {
     auto code =
         std::make_unique<DetachedMachO>(std::move(file), signature_path);
@@ -204,15 +199,23 @@ absl::StatusOr<std::unique_ptr<CodeObject>> OpenDetached(
     }
     return code;
   }
-  auto store = std::make_unique<DetachedStore>(signature_path, bytes);
+  if (!in_bundle && DiskImage::IsDiskImage(bytes)) {
+    const absl::StatusOr<DiskImage> image = DiskImage::Parse(bytes);
+    if (!image.ok()) return WithSubject(image.status(), file.path());
+    return OpenDiskImage(std::move(file),
+                         std::make_unique<DetachedStore>(
+                             signature_path, image->Identification()));
+  }
+  auto store = std::make_unique<DetachedStore>(
+      signature_path, ComputeDigest(DigestKind::kSha1, bytes));
   return MakePlainCode(std::move(file), std::move(store));
 }
 
-absl::Status CheckDetached(ByteView signature, ByteView file) {
+absl::Status CheckDetached(ByteView signature, ByteView identification) {
   const absl::StatusOr<SuperBlob> parsed =
       SuperBlob::Parse(signature, kEmbeddedSignatureMagic);
   if (!parsed.ok()) return NotDetached(parsed.status());
-  return CheckIdentification(*parsed, Identification(file));
+  return CheckIdentification(*parsed, identification);
 }
 
 absl::StatusOr<ByteView> FindDetached(ByteView signature, const MachO& mach_o) {
@@ -229,6 +232,20 @@ absl::StatusOr<ByteView> FindDetached(ByteView signature, const MachO& mach_o) {
   if (!slice.ok()) return NotDetached(slice.status());
   RETURN_IF_ERROR(CheckIdentification(*slice, mach_o.Identification()));
   return *found;
+}
+
+std::optional<ByteView> FindDetachedSeal(ByteView signature) {
+  const absl::StatusOr<SuperBlob> all =
+      SuperBlob::Parse(signature, kDetachedSignatureMagic);
+  const absl::StatusOr<SuperBlob> sealing = SuperBlob::Parse(
+      all.ok() ? all->Find(kSharedKey).value_or(ByteView()) : signature,
+      kEmbeddedSignatureMagic);
+  if (!sealing.ok()) return std::nullopt;
+  const std::optional<ByteView> blob = sealing->Find(kCodeResourcesSlot);
+  if (!blob.has_value()) return std::nullopt;
+  const absl::StatusOr<ByteView> seal = UnwrapBlob(kBlobWrapperMagic, *blob);
+  if (!seal.ok()) return std::nullopt;
+  return *seal;
 }
 
 }  // namespace codeseal

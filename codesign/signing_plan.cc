@@ -554,6 +554,7 @@ struct SigningPlan::Impl {
   bool is_ad_hoc = false;
   bool replaces_signature = false;
   std::vector<SlicePlan> slices;
+  Bytes seal;  // blob; empty unless the signature keeps it
   CodeIdentity identity;
 };
 
@@ -594,6 +595,9 @@ absl::StatusOr<SigningPlan> SigningPlan::Create(
       return WithSubject(slice.status(), SliceSubject(object, i));
     }
     impl->slices.push_back(*std::move(slice));
+  }
+  if (object.KeepsSeal() && options.code_resources.has_value()) {
+    impl->seal = WrapBlob(kBlobWrapperMagic, *options.code_resources);
   }
   impl->IdentifyForSeal(*choices, options.host_cpu);
   return SigningPlan(std::move(impl));
@@ -662,6 +666,7 @@ SignatureParts SigningPlan::Impl::Parts(size_t index, ByteView cms) const {
   for (size_t i = 0; i < plan.code_directories.size(); ++i) {
     parts.blobs[CodeDirectorySlotAt(i)] = plan.code_directories[i];
   }
+  if (!seal.empty()) parts.blobs[kCodeResourcesSlot] = seal;
   parts.cms = cms;
   return parts;
 }

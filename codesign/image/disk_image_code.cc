@@ -11,10 +11,12 @@ namespace {
 
 class DiskImageCode : public CodeObject {
  public:
-  // `image` borrows from `file`.
-  DiskImageCode(MappedFile file, DiskImage image)
+  // `image` borrows from `file`; `store` may be null.
+  DiskImageCode(MappedFile file, DiskImage image,
+                std::unique_ptr<SignatureStore> store)
       : file_(std::move(file)),
         image_(std::move(image)),
+        store_(std::move(store)),
         layout_(SliceLayout::Unchanged(file_.bytes(), image_.signing_limit())) {
   }
 
@@ -29,7 +31,9 @@ class DiskImageCode : public CodeObject {
   absl::Status CheckStrictStructure() const override {
     return WithSubject(image_.CheckStrictStructure(), path());
   }
-  ByteView StoredSignature(size_t) const override { return image_.signature(); }
+  ByteView StoredSignature(size_t) const override {
+    return store_ == nullptr ? image_.signature() : store_->Stored();
+  }
 
   absl::Status Reserve(std::span<const uint64_t>,
                        const SigningOptions&) override {
@@ -41,6 +45,7 @@ class DiskImageCode : public CodeObject {
                      const TargetPath& target_path,
                      std::vector<StagedFile>& staged) const override {
     const SignatureParts& parts = signatures.front();
+    if (store_ != nullptr) return store_->Stage(parts, target_path, staged);
     const uint64_t limit = image_.signing_limit();
     const uint64_t size = parts.SuperBlobSize();
     ASSIGN_OR_RETURN(StagedFile output,
@@ -55,16 +60,19 @@ class DiskImageCode : public CodeObject {
  private:
   MappedFile file_;
   DiskImage image_;
+  std::unique_ptr<SignatureStore> store_;
   SliceLayout layout_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CodeObject>> OpenDiskImage(MappedFile file) {
+absl::StatusOr<std::unique_ptr<CodeObject>> OpenDiskImage(
+    MappedFile file, std::unique_ptr<SignatureStore> store) {
   absl::StatusOr<DiskImage> image = DiskImage::Parse(file.bytes());
   if (!image.ok()) return WithSubject(image.status(), file.path());
   // Moving a MappedFile leaves its bytes where they are.
-  return std::make_unique<DiskImageCode>(std::move(file), *std::move(image));
+  return std::make_unique<DiskImageCode>(std::move(file), *std::move(image),
+                                         std::move(store));
 }
 
 absl::Status StripDiskImage(const std::string& path) {

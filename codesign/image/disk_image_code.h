@@ -18,9 +18,11 @@
 namespace codeseal {
 
 // The signature goes between the image's data and its trailer, which is written
-// anew; a signature that is there is replaced whole.
-// Errors: those of DiskImage::Parse(), with the path as subject.
-absl::StatusOr<std::unique_ptr<CodeObject>> OpenDiskImage(MappedFile file);
+// anew; a signature that is there is replaced whole. With a store it goes
+// there, and the image stays as it is. Errors: those of DiskImage::Parse(),
+// with the path as subject.
+absl::StatusOr<std::unique_ptr<CodeObject>> OpenDiskImage(
+    MappedFile file, std::unique_ptr<SignatureStore> store = nullptr);
 
 // Errors: those; FAILED_PRECONDITION REASON_NOT_SIGNED; the file faults of
 // StagedFile.

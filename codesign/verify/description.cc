@@ -292,6 +292,7 @@ CodeDescription Describe(const StoredCode& code) {
       std::filesystem::absolute(code.main_file().path(), error);
   description.path = error ? code.main_file().path() : absolute.string();
   description.format = code.Format();
+  description.signature_source = code.SignatureSource();
   description.seal = DescribeSeal(code);
   description.has_ticket = code.HasTicket();
   std::vector<std::optional<EmbeddedSignature>> signatures;
@@ -343,11 +344,10 @@ std::string FormatDescription(const CodeDescription& description,
   lines.Add(0, "Executable=%s", description.path);
   lines.Add(1, "Identifier=%s", slice.identifier);
   lines.Add(1, "Format=%s", description.format);
-  lines.Add(
-      1, "CodeDirectory v=%x size=%d flags=%s hashes=%d+%d location=embedded",
-      slice.version, slice.code_directory_size,
-      FormatCodeDirectoryFlags(slice.flags), slice.code_slot_count,
-      slice.special_slot_count);
+  lines.Add(1, "CodeDirectory v=%x size=%d flags=%s hashes=%d+%d location=%s",
+            slice.version, slice.code_directory_size,
+            FormatCodeDirectoryFlags(slice.flags), slice.code_slot_count,
+            slice.special_slot_count, description.signature_source);
   if (slice.platform != 0) {
     lines.Add(1, "Platform identifier=%d", slice.platform);
   }

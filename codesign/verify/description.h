@@ -102,6 +102,7 @@ struct SealDescription {
 struct CodeDescription {
   std::string path;                      // of the main file, absolute
   std::string format;                    // "Mach-O thin (arm64)"
+  std::string signature_source;          // "embedded", "explicit detached"
   std::vector<SliceDescription> slices;  // in Apple's order
   std::optional<SealDescription> seal;   // of a bundle
   bool has_ticket = false;               // stapled

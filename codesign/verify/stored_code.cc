@@ -6,6 +6,7 @@
 #include <system_error>
 #include <utility>
 
+#include "codesign/base/digest.h"
 #include "codesign/base/error.h"
 #include "codesign/detached_signature.h"
 #include "codesign/signature_attributes.h"
@@ -105,12 +106,7 @@ absl::Status StoredCode::ReadMainFile() {
 }
 
 absl::Status StoredCode::UseDetached(ByteView signature) {
-  if (bundle_.has_value() || disk_image_.has_value()) {
-    return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
-                     v1::REASON_BAD_OPTION,
-                     "a detached signature is for one file, and disk images "
-                     "have theirs inside");
-  }
+  is_detached_ = true;
   assembled_signature_ = ToBytes(signature);
   for (CodePart& part : parts_) {
     part.signature = assembled_signature_;
@@ -118,9 +114,15 @@ absl::Status StoredCode::UseDetached(ByteView signature) {
     if (part.mach_o != nullptr) {
       ASSIGN_OR_RETURN(part.signature,
                        FindDetached(assembled_signature_, *part.mach_o));
-    } else {
-      RETURN_IF_ERROR(CheckDetached(assembled_signature_, part.code));
+      continue;
     }
+    RETURN_IF_ERROR(CheckDetached(
+        assembled_signature_,
+        disk_image_.has_value() ? disk_image_->Identification()
+                                : ComputeDigest(DigestKind::kSha1, part.code)));
+  }
+  if (bundle_.has_value()) {
+    detached_seal_ = FindDetachedSeal(assembled_signature_);
   }
   return absl::OkStatus();
 }
@@ -185,6 +187,9 @@ std::string StoredCode::Format() const {
 
 std::optional<ByteView> StoredCode::SideFile(const CodePart& part,
                                              uint32_t slot) const {
+  if (slot == kCodeResourcesSlot && detached_seal_.has_value()) {
+    return detached_seal_;
+  }
   const auto file = side_files_.find(slot);
   if (file != side_files_.end()) return file->second.bytes();
   if (slot == kRepSpecificSlot && disk_image_.has_value()) {

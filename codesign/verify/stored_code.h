@@ -55,9 +55,13 @@ class StoredCode {
 
   // Takes this signature, made by sign --detached, in place of the stored one.
   // Errors: those of CheckDetached() and FindDetached(), after which the code
-  // must not be judged; INVALID_ARGUMENT REASON_BAD_OPTION for bundles and disk
-  // images.
+  // must not be judged.
   absl::Status UseDetached(ByteView signature);
+
+  // Apple's words: "explicit detached" after UseDetached(), else "embedded".
+  std::string_view SignatureSource() const {
+    return is_detached_ ? "explicit detached" : "embedded";
+  }
 
   const std::string& path() const { return path_; }  // as given
   const Bundle* bundle() const { return bundle_ ? &*bundle_ : nullptr; }
@@ -120,7 +124,9 @@ class StoredCode {
   std::map<uint32_t, MappedFile> side_files_;  // by slot
   std::optional<DiskImage> disk_image_;
   Bytes disk_image_trailer_;   // as slot 6 seals it
-  Bytes assembled_signature_;  // SuperBlob over the files of _CodeSignature
+  Bytes assembled_signature_;  // of _CodeSignature's files, or detached
+  bool is_detached_ = false;
+  std::optional<ByteView> detached_seal_;  // in `assembled_signature_`
   std::vector<std::string> signature_files_;
 };
 

@@ -12,6 +12,7 @@
 #include "codesign/cms/certificate.h"
 #include "gtest/gtest.h"
 #include "tests/integration/apple_names_fixture.h"
+#include "tests/support/tree_snapshot.h"
 
 namespace codeseal::testing {
 namespace {
@@ -183,6 +184,37 @@ TEST_F(AppleNamesTest, DetachedSignatureLeavesTheCodeAlone) {
   EXPECT_THAT(Codesign({"-dvv", "-D", signature, tool_}).err,
               HasSubstr("Authority=" + Leaf("ec").CommonName() + "\n"));
   EXPECT_EQ(Codesign({"-s", "ec", "-D", signature, tool_}).exit_code, 1);
+}
+
+TEST_F(AppleNamesTest, DetachedSignatureLeavesABundleAlone) {
+  const std::string app = folder_.Path("Demo.app");
+  std::filesystem::create_directories(app + "/Contents/MacOS");
+  std::filesystem::copy_file(tool_, app + "/Contents/MacOS/Demo");
+  folder_.Write("Demo.app/Contents/Info.plist",
+                "<plist><dict><key>CFBundleExecutable</key>"
+                "<string>Demo</string></dict></plist>");
+  const TreeSnapshot before = TakeSnapshot(app);
+  const std::string signature = folder_.Path("Demo.sig");
+  const SubprocessResult sign = Codesign({"-s", "ec", "-D", signature, app});
+  EXPECT_EQ(sign.exit_code, 0) << sign.err;
+  EXPECT_EQ(TakeSnapshot(app), before);
+  EXPECT_EQ(Codesign({"-v", app}).exit_code, 1);
+  const SubprocessResult valid = Codesign({"-v", "-D", signature, app});
+  EXPECT_EQ(valid.exit_code, 0) << valid.err;
+  EXPECT_THAT(Codesign({"-dvv", "-D", signature, app}).err,
+              AllOf(HasSubstr("Format=bundle with Mach-O universal"),
+                    HasSubstr(" location=explicit detached\n"),
+                    HasSubstr("Sealed Resources version=2 rules=13 files=0\n"),
+                    HasSubstr("Authority=" + Leaf("ec").CommonName() + "\n")));
+  folder_.Write("Demo.app/Contents/PkgInfo2", "added");
+  const SubprocessResult changed = Codesign({"-v", "-D", signature, app});
+  EXPECT_EQ(changed.exit_code, 1);
+  EXPECT_THAT(changed.err,
+              HasSubstr("a sealed resource is missing or invalid\n"));
+  const SubprocessResult deep =
+      Codesign({"-s", "ec", "--deep", "-f", "-D", signature, app});
+  EXPECT_EQ(deep.exit_code, 1);
+  EXPECT_THAT(deep.err, HasSubstr("no room for nested code"));
 }
 
 TEST_F(AppleNamesTest, FileListNamesWhatSigningChanged) {

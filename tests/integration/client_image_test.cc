@@ -269,6 +269,19 @@ TEST_F(ClientImageTest, SignsScriptsWithDetachedSignatures) {
   EXPECT_THAT(changed.err, HasSubstr("for another file, or the file was"));
 }
 
+TEST_F(ClientImageTest, PackagesHaveNoDetachedSignature) {
+  const std::string path = folder_.Write("a.pkg", MakePackage());
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"sign", "-s", "installer"}, {"verify"}}) {
+    std::vector<std::string> args = command;
+    args.insert(args.end(), {"--detached", folder_.Path("a.sig"), path});
+    const SubprocessResult result = Codeseal(args);
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_THAT(result.err, HasSubstr("keeps its signature inside"));
+  }
+  EXPECT_EQ(folder_.Read("a.pkg"), MakePackage());
+}
+
 TEST_F(ClientImageTest, AChangedScriptIsNotValid) {
   const std::string path = folder_.Write("tool.sh", "#!/bin/sh\nexit 0\n");
   if (setxattr(path.c_str(), "user.kept", "kept", 4, 0) != 0) {

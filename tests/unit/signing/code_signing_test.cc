@@ -11,6 +11,8 @@
 #include "codesign/bundle_code.h"
 #include "codesign/signature_folder.h"
 #include "codesign/super_blob.h"
+#include "codesign/verify/stored_code.h"
+#include "codesign/verify/verifier.h"
 #include "tests/support/made_app.h"
 #include "tests/support/made_tree.h"
 #include "tests/support/status_matchers.h"
@@ -165,6 +167,58 @@ TEST_F(CodeSigningTest, ScriptBundleHasItsSignatureInFiles) {
   EXPECT_EQ(signature->primary().code_slot_count(), 1u);
   EXPECT_TRUE(signature->primary().SealsSpecialSlot(kInfoPlistSlot));
   SealOf(script);
+}
+
+TEST_F(CodeSigningTest, DetachedSignatureLeavesABundleAsItIs) {
+  MadeApp(tree_, "Demo.app", 1);
+  // Its two ad-hoc versions differ, and verification looks at both.
+  tree_.Remove(std::string(kContents) + "Frameworks/Core.framework");
+  ASSERT_THAT(Sign("Demo.app", deep_), IsOk());
+  const std::string script = std::string(kContents) + "PlugIns/Script.bundle";
+  for (const std::string& path : {script, std::string("Demo.app")}) {
+    SCOPED_TRACE(path);
+    // Its own seal is gone: the detached signature must keep one.
+    tree_.Remove(path + "/Contents/_CodeSignature");
+    const TreeSnapshot before = TakeSnapshot(tree_.Path(path));
+    CodeSigningOptions detached = shallow_;
+    detached.detached_path = tree_.Path("sig");
+    const auto signed_paths = Sign(path, detached);
+    ASSERT_THAT(signed_paths, IsOk());
+    EXPECT_THAT(*signed_paths, ElementsAre(path));
+    EXPECT_EQ(TakeSnapshot(tree_.Path(path)), before);
+    EXPECT_THAT(Sign(path, detached), HasReason(v1::REASON_ALREADY_SIGNED));
+
+    const auto verdict = [&]() -> absl::Status {
+      ASSIGN_OR_RETURN(StoredCode code, StoredCode::Open(tree_.Path(path)));
+      ASSIGN_OR_RETURN(const MappedFile signature,
+                       MappedFile::Open(detached.detached_path));
+      RETURN_IF_ERROR(code.UseDetached(signature.bytes()));
+      return Verify(code, {}).Validity();
+    };
+    EXPECT_THAT(verdict(), IsOk());
+    const std::string added = path + "/Contents/Resources/added.txt";
+    tree_.File(added, "not sealed");
+    EXPECT_THAT(verdict(), HasReason(v1::REASON_SEALED_RESOURCE_CHANGED));
+    tree_.Remove(added);
+    tree_.Remove("sig");
+    if (path == script) {
+      ASSERT_THAT(Sign(path, shallow_), IsOk());
+    }
+  }
+}
+
+TEST_F(CodeSigningTest, DetachedSignatureIsForOneItemOutsideOfIt) {
+  MadeApp(tree_, "Demo.app", 0);
+  CodeSigningOptions options = deep_;
+  options.detached_path = tree_.Path("sig");
+  EXPECT_THAT(Sign("Demo.app", options), HasReason(v1::REASON_BAD_OPTION));
+  options = shallow_;
+  options.detached_path = tree_.Path("Demo.app/Contents/Resources/sig");
+  EXPECT_THAT(Sign("Demo.app", options), HasReason(v1::REASON_BAD_OPTION));
+  options.detached_path = tree_.Path("Demo.app.sig");
+  EXPECT_THAT(Sign("Demo.app", options),
+              HasReason(v1::REASON_UNSIGNED_NESTED_CODE));
+  EXPECT_FALSE(fs::exists(options.detached_path));
 }
 
 TEST_F(CodeSigningTest, SigningAgainGivesTheSameBytes) {

@@ -1,10 +1,12 @@
 #include "codesign/detached_signature.h"
 
+#include "codesign/base/digest.h"
 #include "codesign/signing_plan.h"
 #include "codesign/super_blob.h"
 #include "codesign/verify/stored_code.h"
 #include "codesign/verify/verifier.h"
 #include "gtest/gtest.h"
+#include "tests/support/disk_image_builder.h"
 #include "tests/support/mach_o_builder.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_folder.h"
@@ -15,12 +17,16 @@ namespace {
 using ::codeseal::testing::HasReason;
 using ::codeseal::testing::IsOk;
 
+Bytes Sha1(std::string_view text) {
+  return ComputeDigest(DigestKind::kSha1, AsBytes(text));
+}
+
 class DetachedSignatureTest : public ::testing::Test {
  protected:
   absl::StatusOr<std::unique_ptr<CodeObject>> Open(const std::string& path) {
     absl::StatusOr<MappedFile> file = MappedFile::Open(path);
     if (!file.ok()) return file.status();
-    return OpenDetached(*std::move(file), signature_path_);
+    return OpenDetached(*std::move(file), /*in_bundle=*/false, signature_path_);
   }
 
   absl::Status Sign(const std::string& path, bool force) {
@@ -44,8 +50,8 @@ TEST_F(DetachedSignatureTest, IsMadeAndFitsItsFileAlone) {
   ASSERT_THAT(Sign(path, false), IsOk());
   EXPECT_EQ(folder_.Read("tool.sh"), text);
   const std::string signature = folder_.Read("sig");
-  EXPECT_THAT(CheckDetached(AsBytes(signature), AsBytes(text)), IsOk());
-  EXPECT_THAT(CheckDetached(AsBytes(signature), AsBytes(text + " ")),
+  EXPECT_THAT(CheckDetached(AsBytes(signature), Sha1(text)), IsOk());
+  EXPECT_THAT(CheckDetached(AsBytes(signature), Sha1(text + " ")),
               HasReason(v1::REASON_BAD_DETACHED_SIGNATURE));
 
   // Its code slot is the digest of the whole file.
@@ -64,8 +70,9 @@ TEST_F(DetachedSignatureTest, OtherFilesAreNone) {
        {Bytes(), ToBytes("text"), BuildSuperBlob(kEmbeddedSignatureMagic, {}),
         BuildSuperBlob(kEmbeddedSignatureMagic,
                        {{kIdentificationSlot, WrapBlob(0xfade0c02, {})}})}) {
-    EXPECT_THAT(CheckDetached(bytes, AsBytes("file")),
+    EXPECT_THAT(CheckDetached(bytes, Sha1("file")),
                 HasReason(v1::REASON_BAD_DETACHED_SIGNATURE));
+    EXPECT_EQ(FindDetachedSeal(bytes), std::nullopt);
   }
 }
 
@@ -138,6 +145,38 @@ TEST_F(DetachedSignatureTest, OfAnotherMachOFitsNot) {
   code = StoredCode::Open(path);
   ASSERT_THAT(code, IsOk());
   EXPECT_THAT(code->UseDetached(AsBytes("no signature")),
+              HasReason(v1::REASON_BAD_DETACHED_SIGNATURE));
+}
+
+TEST_F(DetachedSignatureTest, DiskImageStaysAsItIs) {
+  const std::string image = testing::MakeDiskImage();
+  const std::string path = folder_.Write("a.dmg", image);
+  ASSERT_THAT(Sign(path, false), IsOk());
+  EXPECT_EQ(folder_.Read("a.dmg"), image);
+  const std::string signature = folder_.Read("sig");
+  const auto parsed = EmbeddedSignature::Parse(AsBytes(signature));
+  ASSERT_THAT(parsed, IsOk());
+  EXPECT_TRUE(parsed->primary().SealsSpecialSlot(kRepSpecificSlot));
+
+  absl::StatusOr<StoredCode> code = StoredCode::Open(path);
+  ASSERT_THAT(code, IsOk());
+  EXPECT_THAT(Verify(*code, {}).Validity(), HasReason(v1::REASON_NOT_SIGNED));
+  ASSERT_THAT(code->UseDetached(AsBytes(signature)), IsOk());
+  EXPECT_THAT(Verify(*code, {}).Validity(), IsOk());
+  EXPECT_THAT(Sign(path, false), HasReason(v1::REASON_ALREADY_SIGNED));
+
+  // Other data under the same trailer: it is for this image, and broken.
+  std::string changed = image;
+  changed[17] ^= 1;
+  code = StoredCode::Open(folder_.Write("b.dmg", changed));
+  ASSERT_THAT(code, IsOk());
+  ASSERT_THAT(code->UseDetached(AsBytes(signature)), IsOk());
+  EXPECT_THAT(Verify(*code, {}).Validity(),
+              HasReason(v1::REASON_CODE_MODIFIED));
+  code = StoredCode::Open(
+      folder_.Write("c.dmg", testing::MakeDiskImage(/*data_size=*/6000)));
+  ASSERT_THAT(code, IsOk());
+  EXPECT_THAT(code->UseDetached(AsBytes(signature)),
               HasReason(v1::REASON_BAD_DETACHED_SIGNATURE));
 }
 
