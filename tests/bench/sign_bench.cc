@@ -45,8 +45,8 @@ using Json = nlohmann::json;
 
 struct Options {
   bool json = false;
-  int round_count = 5;
-  double seconds = 2.0;  // of each side in each round
+  int round_count = 9;
+  double seconds = 1.0;  // of each side in each round
   size_t session_count = 4;
   int latency_count = 400;
   std::string only;  // measures the scenarios whose names hold this
@@ -317,6 +317,10 @@ int Main(int argc, char** argv) {
       {"RSA-2048, 20 ms token, ledger", BenchKey::kRsa2048, 16, true, true,
        0.90},
       {"P-256", BenchKey::kP256, options.session_count, false, false, 0},
+      // What SoftHSM itself computes after the 20 ms, a network HSM does not
+      // take from this machine: with P-256 it is next to nothing.
+      {"P-256, 20 ms token", BenchKey::kP256, 16, true, false, 0.90},
+      {"P-256, 20 ms token, ledger", BenchKey::kP256, 16, true, true, 0.90},
   };
   Json results = Json::array();
   for (const Scenario& scenario : scenarios) {
