@@ -66,6 +66,7 @@ Json ToJson(const LogReport& report) {
           {"signed", report.signed_count},
           {"failed", report.failed_count},
           {"indeterminate", report.indeterminate_count},
+          {"events", report.event_count},
           {"open_intents", report.open_intents},
           {"problems", report.problems}};
 }
@@ -76,7 +77,8 @@ void Print(const LogReport& report, std::ostream& out) {
       << " under the checkpoint\n"
       << "  " << report.signed_count << " signed, " << report.failed_count
       << " failed, " << report.indeterminate_count << " indeterminate, "
-      << report.open_intents.size() << " open\n";
+      << report.open_intents.size() << " open, " << report.event_count
+      << " other events\n";
   for (size_t i = 0; i < report.open_intents.size() && i < kMaxListed; ++i) {
     out << "  open: " << report.open_intents[i] << "\n";
   }

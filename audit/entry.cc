@@ -17,19 +17,21 @@ constexpr int kVersion = 1;
 constexpr size_t kMaxTextSize = 1024;
 constexpr size_t kMaxCdHashCount = 64;
 
-constexpr std::array<std::pair<EntryKind, std::string_view>, 5> kKinds = {{
+constexpr std::array<std::pair<EntryKind, std::string_view>, 6> kKinds = {{
     {EntryKind::kStarted, "started"},
     {EntryKind::kIntent, "intent"},
     {EntryKind::kSigned, "signed"},
     {EntryKind::kFailed, "failed"},
     {EntryKind::kIndeterminate, "indeterminate"},
+    {EntryKind::kEvent, "event"},
 }};
 
 // The one list of text fields, in the order in which they are written.
-constexpr std::array<std::pair<const char*, std::string Entry::*>, 16> kTexts =
+constexpr std::array<std::pair<const char*, std::string Entry::*>, 20> kTexts =
     {{
         {"policy", &Entry::policy},
         {"server", &Entry::server},
+        {"event", &Entry::event},
         {"request_id", &Entry::request_id},
         {"client", &Entry::client},
         {"client_certificate", &Entry::client_certificate},
@@ -43,6 +45,9 @@ constexpr std::array<std::pair<const char*, std::string Entry::*>, 16> kTexts =
         {"artifact_sha256", &Entry::artifact_sha256},
         {"decision", &Entry::decision},
         {"cms_sha256", &Entry::cms_sha256},
+        {"signature_sha256", &Entry::signature_sha256},
+        {"subject", &Entry::subject},
+        {"detail", &Entry::detail},
         {"reason", &Entry::reason},
     }};
 

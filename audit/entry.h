@@ -3,8 +3,11 @@
 //
 //   request -> [intent] -> token signs -> [signed | failed] -> reply
 //              crash in between: [indeterminate], at the next start
+//   rotation, a PIN hold cleared, a grant -> [event]
 //
 // The signed entry repeats the facts of its intent: alone it is the evidence.
+// A signature whose reply was held back, and that leaves later with another
+// timestamp, has two signed entries with the same signature_sha256.
 
 #ifndef CODESEAL_AUDIT_ENTRY_H_
 #define CODESEAL_AUDIT_ENTRY_H_
@@ -27,6 +30,7 @@ enum class EntryKind : uint8_t {
   kSigned,         // it was, and the reply may leave
   kFailed,         // nothing left: no signature, or one that was withheld
   kIndeterminate,  // a crash came between: whether it was is not known
+  kEvent,          // something else that an auditor wants to know
 };
 std::string_view EntryKindName(EntryKind kind);  // "signed"
 
@@ -37,7 +41,7 @@ struct Entry {
   std::string policy;  // SHA-256 of the configuration in force
   std::string server;  // version of codeseald, of kStarted
 
-  // Of every kind but kStarted.
+  // Of every kind but kStarted; of an event those that it is about.
   std::string request_id;
   std::string client;              // as its certificate names it
   std::string client_certificate;  // SHA-256
@@ -54,7 +58,13 @@ struct Entry {
 
   std::optional<uint64_t> intent;  // index of the intent, of the last three
   std::string cms_sha256;          // of kSigned: of the CMS that was returned
-  std::string reason;              // of kFailed: the error's Reason
+  std::string signature_sha256;    // of kSigned: of what the key made in it
+  std::string reason;              // of what failed: the error's Reason
+
+  // Of kEvent; `client` did it.
+  std::string event;    // "identity_activated"
+  std::string subject;  // a token, a grant
+  std::string detail;   // in words
 
   friend bool operator==(const Entry&, const Entry&) = default;
 };

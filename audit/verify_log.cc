@@ -19,6 +19,12 @@ constexpr size_t kMaxProblems = 100;  // a destroyed log has no end of them
 
 std::string At(uint64_t index) { return "entry " + std::to_string(index); }
 
+// Request ids belong to their client.
+using RequestName = std::pair<std::string, std::string>;
+RequestName NameOf(const Entry& entry) {
+  return {entry.client, entry.request_id};
+}
+
 // Reads entries in their order, and keeps what the report needs.
 class Auditor {
  public:
@@ -45,8 +51,8 @@ class Auditor {
 
   // Every tile that is full must be there.
   void Finish() {
-    for (const auto& [request_id, index] : open_) {
-      report_.open_intents.push_back(request_id);
+    for (const auto& [request, index] : open_) {
+      report_.open_intents.push_back(request.second);
     }
     CheckNames();
   }
@@ -103,16 +109,22 @@ class Auditor {
     switch (entry->kind) {
       case EntryKind::kStarted:
         return;
+      case EntryKind::kEvent:
+        ++report_.event_count;
+        return;
       case EntryKind::kIntent:
         ++report_.intent_count;
-        intents_[index] = entry->request_id;
-        open_[entry->request_id] = index;
+        intents_[index] = NameOf(*entry);
+        open_[NameOf(*entry)] = index;
         return;
       case EntryKind::kSigned: {
         ++report_.signed_count;
-        const auto [first, is_new] =
-            signed_.emplace(entry->request_id, entry->cms_sha256);
-        if (!is_new && first->second != entry->cms_sha256) {
+        // A CMS may get its timestamp again; the key's part stays as it is.
+        const std::string& made = entry->signature_sha256.empty()
+                                      ? entry->cms_sha256
+                                      : entry->signature_sha256;
+        const auto [first, is_new] = signed_.emplace(NameOf(*entry), made);
+        if (!is_new && first->second != made) {
           Problem(At(index) + ": request " + entry->request_id +
                   " was signed twice");
         }
@@ -120,7 +132,7 @@ class Auditor {
       }
       case EntryKind::kFailed:
         ++report_.failed_count;
-        signed_.erase(entry->request_id);  // withheld: it may be signed again
+        signed_.erase(NameOf(*entry));  // withheld: it may be signed again
         break;
       case EntryKind::kIndeterminate:
         ++report_.indeterminate_count;
@@ -129,12 +141,12 @@ class Auditor {
     const auto intent = entry->intent.has_value()
                             ? intents_.find(*entry->intent)
                             : intents_.end();
-    if (intent == intents_.end() || intent->second != entry->request_id) {
+    if (intent == intents_.end() || intent->second != NameOf(*entry)) {
       Problem(At(index) + ": says how request " + entry->request_id +
               " ended, which was never begun");
       return;
     }
-    const auto open = open_.find(entry->request_id);
+    const auto open = open_.find(NameOf(*entry));
     if (open != open_.end() && open->second == intent->first) open_.erase(open);
   }
 
@@ -170,9 +182,9 @@ class Auditor {
   LogReport& report_;
   std::vector<Level> edge_;
   std::map<uint64_t, TreeHash> roots_;
-  std::map<uint64_t, std::string> intents_;    // request ids by index
-  std::map<std::string, uint64_t> open_;       // the last one of a request id
-  std::map<std::string, std::string> signed_;  // request id -> CMS digest
+  std::map<uint64_t, RequestName> intents_;
+  std::map<RequestName, uint64_t> open_;       // the last one of a request
+  std::map<RequestName, std::string> signed_;  // digest of the signature
 };
 
 }  // namespace

@@ -31,6 +31,7 @@ struct LogReport {
   uint64_t signed_count = 0;
   uint64_t failed_count = 0;
   uint64_t indeterminate_count = 0;
+  uint64_t event_count = 0;
   // Request ids of intents without an end: in flight, or a crash that nobody
   // has resolved yet.
   std::vector<std::string> open_intents;
@@ -38,8 +39,8 @@ struct LogReport {
 
 // `saved`: signed checkpoints that the auditor kept. Every entry is read and
 // every tile recomputed; the log must grow out of each saved checkpoint, and
-// hold together: each outcome belongs to an intent, no request id was signed
-// twice with different results.
+// hold together: each outcome belongs to an intent, no request id of a client
+// was signed twice with different results.
 // Errors: only when the folder cannot be read at all.
 absl::StatusOr<LogReport> VerifyLog(const LogFolder& folder, const NoteKey& key,
                                     std::span<const std::string> saved);

@@ -9,10 +9,13 @@
 #define CODESEAL_CLIENT_COMMANDS_H_
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "client/connection_settings.h"
 #include "client/render.h"
@@ -47,6 +50,7 @@ struct SignCommand {
   std::string bundle_version;     // of a versioned framework
   std::string resource_rules;     // refused
   std::string settings_path;      // settings for nested code, YAML
+  std::string receipts_path;      // folder for receipts of the audit log
   std::string detached_path;      // empty: the signature goes into the code
   std::string file_list_path;     // gets the files that changed
   std::string host_architecture;  // "" is arm64
@@ -197,6 +201,22 @@ struct RequirementTestCommand {
 };
 void RunRequirementTest(const RequirementTestCommand& command,
                         Reporter& reporter);
+
+// `audit ...`: audit/command_line.h knows the commands.
+struct AuditCommand {
+  std::string subject;  // the folder or file that it is about
+  std::function<absl::Status(std::ostream&)> run;
+};
+void RunAudit(const AuditCommand& command, Reporter& reporter);
+
+// `audit collect`: keeps a copy of a server's log; see audit/mirror.h.
+struct AuditCollectCommand {
+  ConnectionSettings connection;
+  std::string folder;
+  std::string key;  // the log's verifier key, or a file with it
+  absl::Duration every = absl::ZeroDuration();  // zero: once
+};
+void RunAuditCollect(const AuditCollectCommand& command, Reporter& reporter);
 
 // `security find-identity`, by that name.
 struct SecurityFindIdentityCommand {

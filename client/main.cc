@@ -80,6 +80,12 @@ void Run(const AttachCommand& command, Reporter& reporter) {
 void Run(const CheckConstraintCommand& command, Reporter& reporter) {
   RunCheckConstraint(command, reporter);
 }
+void Run(const AuditCommand& command, Reporter& reporter) {
+  RunAudit(command, reporter);
+}
+void Run(const AuditCollectCommand& command, Reporter& reporter) {
+  RunAuditCollect(command, reporter);
+}
 void Run(const IdentitiesListCommand& command, Reporter& reporter) {
   RunIdentitiesList(command, reporter);
 }

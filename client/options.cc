@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "audit/command_line.h"
 #include "client/codesign_options.h"
 #include "client/csreq_options.h"
 #include "client/security_options.h"
@@ -34,6 +35,9 @@ struct Parsed {
   StripCommand strip;
   DetachCommand detach;
   AttachCommand attach;
+  AuditCommand audit;
+  AuditCollectCommand collect;
+  int collect_seconds = 0;
   IdentitiesListCommand list;
   IdentitiesShowCommand identity;
   IdentitiesDoctorCommand doctor;
@@ -54,21 +58,30 @@ void AddOutputOptions(CLI::App& app, Parsed& parsed) {
   app.add_flag("-q,--quiet", parsed.quiet_count, "say less");
 }
 
+// `key` is the name of the option for the client's key.
+void AddConnectionOptions(CLI::App& app, ConnectionSettings& connection,
+                          const std::string& group, const char* key) {
+  const auto add = [&](const char* name, std::string& value,
+                       const char* description, const char* type) {
+    app.add_option(name, value, description)->type_name(type)->group(group);
+  };
+  add("--server", connection.server,
+      "codeseald (or CODESEAL_SERVER, or ~/.config/codeseal/client.yaml)",
+      "HOST:PORT");
+  add("--ca", connection.ca, "CAs of the server's certificate (CODESEAL_CA)",
+      "PEM");
+  add("--cert", connection.cert, "this client's certificate (CODESEAL_CERT)",
+      "PEM");
+  add(key, connection.key, "and its private key (CODESEAL_KEY)", "PEM");
+}
+
 void AddSignerOptions(CLI::App& app, SignerOptions& signer, Parsed& parsed) {
   const std::string group = "Who signs";
   const auto add = [&](const char* name, std::string& value,
                        const char* description, const char* type) {
     app.add_option(name, value, description)->type_name(type)->group(group);
   };
-  add("--server", signer.connection.server,
-      "codeseald (or CODESEAL_SERVER, or ~/.config/codeseal/client.yaml)",
-      "HOST:PORT");
-  add("--ca", signer.connection.ca,
-      "CAs of the server's certificate (CODESEAL_CA)", "PEM");
-  add("--cert", signer.connection.cert,
-      "this client's certificate (CODESEAL_CERT)", "PEM");
-  add("--key", signer.connection.key, "and its private key (CODESEAL_KEY)",
-      "PEM");
+  AddConnectionOptions(app, signer.connection, group, "--key");
   add("--token", signer.token_uri,
       "sign with a token on this machine (RFC 7512; the PIN comes from "
       "pin-source or is asked for; CODESEAL_TOKEN)",
@@ -154,6 +167,10 @@ void AddSign(CLI::App& root, Parsed& parsed) {
                  "YAML: entitlements, options, identifier, requirements for "
                  "each nested path or pattern")
       ->type_name("FILE");
+  app.add_option("--receipts", sign.receipts_path,
+                 "folder in which the audit log's receipts are kept, as "
+                 "REQUEST_ID.tlog-proof")
+      ->type_name("DIR");
   app.add_flag("--sign-resources", sign.sign_resources,
                "sign code that is sealed as a resource, too (code in "
                "Resources, inner code of iOS apps)");
@@ -389,6 +406,25 @@ void AddRequirement(CLI::App& root, Parsed& parsed) {
   AddOutputOptions(test, parsed);
 }
 
+void AddCollect(CLI::App& audit, Parsed& parsed) {
+  CLI::App& app = *audit.add_subcommand(
+      "collect",
+      "Copy what is new in a server's log, if it grew out of what is here");
+  app.add_option("--dir", parsed.collect.folder, "folder of the copy")
+      ->required()
+      ->type_name("DIR");
+  app.add_option("--log-key", parsed.collect.key,
+                 "the log's verifier key, or a file with it")
+      ->required()
+      ->type_name("KEY");
+  app.add_option("--every", parsed.collect_seconds,
+                 "go on, and look again so often (default: once)")
+      ->type_name("SECONDS")
+      ->check(CLI::PositiveNumber);
+  AddConnectionOptions(app, parsed.collect.connection, "Server", "--key");
+  AddOutputOptions(app, parsed);
+}
+
 std::unique_ptr<CLI::App> MakeApp(Parsed& parsed) {
   auto app = std::make_unique<CLI::App>(
       "Signs Apple code with keys that never leave a PKCS#11 token.",
@@ -406,6 +442,9 @@ std::unique_ptr<CLI::App> MakeApp(Parsed& parsed) {
   AddDetached(*app, parsed);
   AddIdentities(*app, parsed);
   AddRequirement(*app, parsed);
+  AddCollect(
+      audit::AddAuditCommands(*app, parsed.audit.run, parsed.audit.subject),
+      parsed);
   CLI::App& completion =
       *app->add_subcommand("completion", "Print a completion script");
   completion.add_option("SHELL", parsed.completion.shell, "bash, zsh or fish")
@@ -458,6 +497,11 @@ Command Choose(const std::string& name, Parsed& parsed) {
   if (name == "requirement compile") return parsed.compile;
   if (name == "requirement dump") return parsed.dump;
   if (name == "requirement test") return parsed.test;
+  if (name == "audit collect") {
+    parsed.collect.every = absl::Seconds(parsed.collect_seconds);
+    return parsed.collect;
+  }
+  if (name.starts_with("audit ")) return parsed.audit;
   return parsed.completion;
 }
 

@@ -26,14 +26,13 @@ struct PrintedText {
   ExitCode exit_code = ExitCode::kDone;
 };
 
-using Command =
-    std::variant<PrintedText, CompletionRequest, SignCommand, VerifyCommand,
-                 ShowCommand, AssessCommand, PreflightCommand, StripCommand,
-                 DetachCommand, AttachCommand, CheckConstraintCommand,
-                 IdentitiesListCommand, IdentitiesShowCommand,
-                 IdentitiesDoctorCommand, RequirementCompileCommand,
-                 RequirementDumpCommand, RequirementTestCommand,
-                 SecurityFindIdentityCommand, SecurityDecodeCmsCommand>;
+using Command = std::variant<
+    PrintedText, CompletionRequest, SignCommand, VerifyCommand, ShowCommand,
+    AssessCommand, PreflightCommand, StripCommand, DetachCommand, AttachCommand,
+    AuditCommand, AuditCollectCommand, CheckConstraintCommand,
+    IdentitiesListCommand, IdentitiesShowCommand, IdentitiesDoctorCommand,
+    RequirementCompileCommand, RequirementDumpCommand, RequirementTestCommand,
+    SecurityFindIdentityCommand, SecurityDecodeCmsCommand>;
 
 struct Invocation {
   std::string name;  // "sign", "identities show"

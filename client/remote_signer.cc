@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/audit_receipt.h"
 #include "client/grpc_to_status.h"
 #include "codeseal/v1/identity.grpc.pb.h"
 #include "codeseal/v1/signing.grpc.pb.h"
@@ -160,6 +161,7 @@ class SigningStream {
     signature.replayed = response.replayed();
     signature.signing_time = SigningTime(response);
     signature.timestamp = TimestampOf(response);
+    ASSIGN_OR_RETURN(signature.receipt, TakeReceipt(response));
     return signature;
   }
 

@@ -23,6 +23,7 @@
 #include "client/signer.h"
 #include "client/stored_files.h"
 #include "codesign/base/error.h"
+#include "codesign/base/staged_file.h"
 #include "codesign/code_directory.h"
 #include "codesign/code_signing.h"
 #include "codesign/signing_plan.h"
@@ -111,6 +112,7 @@ nlohmann::json DescribeSlice(const SlicePlan& slice,
     json["request_id"] = signature->request_id;
     json["replayed"] = signature->replayed;
   }
+  if (!signature->receipt.empty()) json["receipt"] = signature->receipt;
   if (signature->signing_time.has_value()) {
     json["signing_time"] = FormatUtc(*signature->signing_time);
   }
@@ -118,6 +120,25 @@ nlohmann::json DescribeSlice(const SlicePlan& slice,
     json["timestamp"] = FormatUtc(*signature->timestamp);
   }
   return json;
+}
+
+// The code is signed by now: a receipt that can't be kept is a remark, and the
+// log has it still.
+void KeepReceipt(const SliceSignature& signature, const std::string& folder,
+                 Reporter& reporter) {
+  if (folder.empty() || signature.receipt.empty()) return;
+  const std::string path = folder + "/" + signature.request_id + ".tlog-proof";
+  std::error_code ignored;  // what matters is whether the file can be made
+  std::filesystem::create_directories(folder, ignored);
+  const auto write = [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(StagedFile file, StagedFile::Create(path, 0644));
+    RETURN_IF_ERROR(file.Write(AsBytes(signature.receipt), 0));
+    return file.Commit();
+  };
+  if (const absl::Status written = write(); !written.ok()) {
+    reporter.Complain("warning: the receipt was not kept: " +
+                      std::string(Message(written)));
+  }
 }
 
 // Tells people about one item, and returns what programs are told.
@@ -144,6 +165,9 @@ nlohmann::json ReportItem(const CodeToSign& item,
   }
   for (size_t i = 0; i < plan.slices().size(); ++i) {
     const SlicePlan& slice = plan.slices()[i];
+    if (signatures != nullptr) {
+      KeepReceipt((*signatures)[i], command.receipts_path, reporter);
+    }
     nlohmann::json described = DescribeSlice(
         slice, signatures == nullptr ? nullptr : &(*signatures)[i]);
     const std::string& name =

@@ -43,6 +43,7 @@ struct SliceSignature {
   std::optional<absl::Time> signing_time;
   std::optional<absl::Time> timestamp;  // the authority's, if there is a token
   bool replayed = false;                // the result of an earlier request
+  std::string receipt;  // of the server's audit log; empty without one
 };
 
 // Both signatures of a flat package.
@@ -53,6 +54,7 @@ struct PackageSignatures {
   std::optional<absl::Time> signing_time;
   std::optional<absl::Time> timestamp;  // the authority's, if there is a token
   bool replayed = false;                // the result of an earlier request
+  std::string receipt;  // of the server's audit log; empty without one
 };
 
 // How far Sign() is: `done` of `total` slices are answered.

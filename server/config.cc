@@ -9,6 +9,7 @@
 #include <functional>
 #include <system_error>
 
+#include "codesign/base/digest.h"
 #include "codesign/base/error.h"
 #include "codesign/code_directory.h"
 #include "hsm/token_uri.h"
@@ -381,6 +382,45 @@ void ReadState(YamlContext& context, YamlSection& section, StateConfig& state) {
   section.Finish();
 }
 
+void ReadAudit(YamlContext& context, YamlSection& section,
+               const std::vector<TokenConfig>& tokens, AuditConfig& audit) {
+  if (section.ReadString("dir", kRequired, audit.folder)) {
+    audit.folder = context.Path(audit.folder);
+  }
+  if (section.ReadString("record", kOptional, audit.record)) {
+    audit.record = context.Path(audit.record);
+  }
+  if (section.ReadString("origin", kRequired, audit.origin) &&
+      audit.origin.find_first_of(" +\n") != std::string::npos) {
+    section.Report("origin",
+                   "want a name without blanks and '+', such as "
+                   "seal.example/r1");
+  }
+  section.ReadSection("key", kRequired, [&](YamlSection& key) {
+    IdentityVersionConfig version;
+    ReadKey(key, version);
+    audit.token = version.keys.front().token;
+    audit.key = version.keys.front().key;
+  });
+  section.ReadWord<KeyPolicy>(
+      "key_policy",
+      {{"strict", KeyPolicy::kStrict},
+       {"imported-allowed", KeyPolicy::kImportedAllowed}},
+      audit.key_policy);
+  section.ReadDuration("timeout", audit.timeout);
+  section.ReadSize("reserve", 0, size_t{1} << 50, audit.reserve);
+  section.ReadSections("readers", kOptional, [&](YamlSection& rule) {
+    ReadPeerRule(rule, audit.readers);
+  });
+  section.Finish();
+  if (!audit.token.empty() &&
+      std::none_of(tokens.begin(), tokens.end(), [&](const TokenConfig& each) {
+        return each.name == audit.token;
+      })) {
+    section.Report("key", "token " + audit.token + " is not under tokens");
+  }
+}
+
 void ReadVersionNumber(YamlSection& section) {
   std::string version;
   if (section.ReadString("version", kRequired, version) && version != "1") {
@@ -400,7 +440,11 @@ void ReadServer(YamlContext& context, YamlSection& section,
     ReadState(context, state, config.state);
   });
   section.ReadSection("admin", kOptional, [&](YamlSection& admin) {
-    admin.ReadSections("allow", kRequired, [&](YamlSection& rule) {
+    if (admin.ReadString("address", kOptional, config.admin.address) &&
+        !IsAddress(config.admin.address)) {
+      admin.Report("address", "want HOST:PORT, such as 127.0.0.1:9443");
+    }
+    admin.ReadSections("allow", kOptional, [&](YamlSection& rule) {
       ReadPeerRule(rule, config.admin.allow);
     });
     admin.Finish();
@@ -421,6 +465,9 @@ void ReadServer(YamlContext& context, YamlSection& section,
   });
   section.ReadSection("limits", kOptional, [&](YamlSection& limits) {
     ReadLimits(limits, config.limits);
+  });
+  section.ReadSection("audit", kOptional, [&](YamlSection& audit) {
+    ReadAudit(context, audit, config.tokens, config.audit);
   });
   section.Finish();
 }
@@ -471,6 +518,8 @@ absl::StatusOr<ServerConfig> LoadConfig(const std::string& path) {
   ASSIGN_OR_RETURN(const std::string text, ReadYamlText(path));
   ParsedConfig parsed = ParseConfig(text, FolderOf(path));
   if (!parsed.problems.empty()) return ConfigError(path, parsed.problems);
+  parsed.config.sha256 =
+      HexEncode(ComputeDigest(DigestKind::kSha256, AsBytes(text)));
   return std::move(parsed.config);
 }
 

@@ -133,9 +133,25 @@ struct StateConfig {
   absl::Duration retention = absl::Hours(24 * 7);  // of ended requests
 };
 
-// Who may do more than sign: clear PIN holds, rotate identities.
 struct AdminConfig {
-  std::vector<PeerRule> allow;  // empty: nobody
+  // Who may do more than sign: clear PIN holds, rotate identities. Empty:
+  // nobody.
+  std::vector<PeerRule> allow;
+  // Plain HTTP for probes and Prometheus: see admin_http.h. Empty: none.
+  std::string address;
+};
+
+// The log of signatures; see audit/log.h.
+struct AuditConfig {
+  std::string folder;  // empty: there is no log
+  std::string record;  // of what was signed; empty: FOLDER.signed
+  std::string origin;  // the log's name, of this replica alone
+  std::string token;   // name of the token that has the log's key
+  KeyReference key;    // EC, P-256 or P-384
+  KeyPolicy key_policy = KeyPolicy::kStrict;
+  absl::Duration timeout = absl::Seconds(2);  // of one entry
+  size_t reserve = size_t{64} << 20;  // bytes that the disk must have free
+  std::vector<PeerRule> readers;      // who may read entries
 };
 
 struct ServerConfig {
@@ -147,6 +163,8 @@ struct ServerConfig {
   std::vector<TsaConfig> authorities;  // `tsa`
   std::vector<IdentityConfig> identities;
   LimitsConfig limits;
+  AuditConfig audit;
+  std::string sha256;  // of the file, lower-case hex
 };
 
 struct ConfigProblem {

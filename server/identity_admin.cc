@@ -108,7 +108,7 @@ bool SameKeys(const IdentityVersion& a, const IdentityVersion& b) {
 }
 
 void LogChange(const char* event, const IdentityVersion& version,
-               const std::string& admin, const std::string& because = "") {
+               const std::string& admin, const std::string& because) {
   Log(LogLevel::kInfo, event,
       {{"identity", version.name()},
        {"version", version.id()},
@@ -156,6 +156,30 @@ absl::Status IdentityAdmin::CheckRemembers() const {
                    "restart would undo this");
 }
 
+absl::Status IdentityAdmin::Record(
+    const char* event, const IdentityVersion& version, const std::string& admin,
+    const std::string& because,
+    const std::function<absl::Status()>& change) const {
+  audit::Entry entry;
+  entry.event = event;
+  entry.client = admin;
+  entry.identity = version.name();
+  entry.identity_version = version.id();
+  entry.certificate = HexEncode(version.chain().front().Sha256());
+  entry.detail = because;
+  if (audit_ != nullptr) {
+    RETURN_IF_ERROR(audit_->AppendEvent(entry, absl::InfiniteFuture()));
+  }
+  const absl::Status status = change();
+  if (status.ok()) {
+    LogChange(event, version, admin, because);
+  } else if (audit_ != nullptr) {
+    entry.reason = v1::Reason_Name(GetReason(status));
+    audit_->NoteEvent(std::move(entry));
+  }
+  return status;
+}
+
 absl::StatusOr<v1::Identity> IdentityAdmin::Stage(
     const v1::StageVersionRequest& request, const std::string& admin) {
   const std::lock_guard lock(changes_mutex_);
@@ -185,13 +209,14 @@ absl::StatusOr<v1::Identity> IdentityAdmin::Stage(
   IdentityLifecycle lifecycle = version->lifecycle();
   lifecycle.since = now;
   version->SetLifecycle(lifecycle);
-  ASSIGN_OR_RETURN(IdentityVersion* const added,
-                   store_.Add(std::move(version)));
-  LogChange("identity_staged", *added, admin,
-            request.allow_requirement_change()
-                ? "a change of the designated requirement is allowed"
-                : "");
-  return Describe(*added);
+  const IdentityVersion& staged = *version;
+  RETURN_IF_ERROR(
+      Record("identity_staged", staged, admin,
+             request.allow_requirement_change()
+                 ? "a change of the designated requirement is allowed"
+                 : "",
+             [&] { return store_.Add(std::move(version)).status(); }));
+  return Describe(staged);
 }
 
 absl::StatusOr<v1::Identity> IdentityAdmin::Probe(
@@ -200,8 +225,8 @@ absl::StatusOr<v1::Identity> IdentityAdmin::Probe(
   ASSIGN_OR_RETURN(IdentityVersion* const version,
                    Find(request.name(), request.version()));
   if (!version->key().ok()) RETURN_IF_ERROR(store_.LoadVersionKeys(*version));
-  RETURN_IF_ERROR(ProveVersion(*version));
-  LogChange("identity_probed", *version, admin);
+  RETURN_IF_ERROR(Record("identity_probed", *version, admin, "",
+                         [&] { return ProveVersion(*version); }));
   return Describe(*version);
 }
 
@@ -224,9 +249,10 @@ absl::StatusOr<v1::Identity> IdentityAdmin::Activate(
       absl::FromUnixSeconds(request.activate_at().seconds());
   lifecycle.requirement_change_allowed |= request.allow_requirement_change();
   const IdentityStore::Change change{version, lifecycle};
-  RETURN_IF_ERROR(store_.Apply({&change, 1}));
-  LogChange("identity_scheduled", *version, admin,
-            absl::FormatTime(lifecycle.activate_at, absl::UTCTimeZone()));
+  RETURN_IF_ERROR(
+      Record("identity_scheduled", *version, admin,
+             absl::FormatTime(lifecycle.activate_at, absl::UTCTimeZone()),
+             [&] { return store_.Apply({&change, 1}); }));
   return Describe(*version);
 }
 
@@ -265,9 +291,8 @@ absl::Status IdentityAdmin::ActivateNow(IdentityVersion& version,
   lifecycle.signs_until = absl::InfinitePast();
   lifecycle.requirement_change_allowed |= allow_requirement_change;
   changes.push_back({&version, lifecycle});
-  RETURN_IF_ERROR(store_.Apply(changes));
-  LogChange("identity_activated", version, admin);
-  return absl::OkStatus();
+  return Record("identity_activated", version, admin, "",
+                [&] { return store_.Apply(changes); });
 }
 
 absl::StatusOr<v1::Identity> IdentityAdmin::Retire(
@@ -293,8 +318,8 @@ absl::StatusOr<v1::Identity> IdentityAdmin::Retire(
   lifecycle.activate_at = absl::InfiniteFuture();
   if (was_active) lifecycle.signs_until = now + version->identity().overlap;
   const IdentityStore::Change change{version, lifecycle};
-  RETURN_IF_ERROR(store_.Apply({&change, 1}));
-  LogChange("identity_retired", *version, admin);
+  RETURN_IF_ERROR(Record("identity_retired", *version, admin, "",
+                         [&] { return store_.Apply({&change, 1}); }));
   return Describe(*version);
 }
 
@@ -312,8 +337,9 @@ absl::StatusOr<v1::Identity> IdentityAdmin::Disable(
   lifecycle.since = now;
   lifecycle.activate_at = absl::InfiniteFuture();
   const IdentityStore::Change change{version, lifecycle};
-  RETURN_IF_ERROR(store_.Apply({&change, 1}));
-  LogChange("identity_disabled", *version, admin, request.because());
+  RETURN_IF_ERROR(Record("identity_disabled", *version, admin,
+                         request.because(),
+                         [&] { return store_.Apply({&change, 1}); }));
   return Describe(*version);
 }
 

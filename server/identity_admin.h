@@ -6,12 +6,14 @@
 // with its certificate, and in the same step the one before it is retired: some
 // version signs at every moment. A request keeps the version that it was
 // admitted with. What is not the same program to macOS is refused unless
-// somebody says that this is meant.
+// somebody says that this is meant. With an audit log, each change is in it
+// before it happens.
 
 #ifndef CODESEAL_SERVER_IDENTITY_ADMIN_H_
 #define CODESEAL_SERVER_IDENTITY_ADMIN_H_
 
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -22,6 +24,7 @@
 #include "absl/time/time.h"
 #include "codeseal/v1/identity.pb.h"
 #include "codesign/base/clock.h"
+#include "server/audit_log.h"
 #include "server/identity_store.h"
 
 namespace codeseal {
@@ -29,9 +32,10 @@ namespace codeseal {
 // Thread-safe; one change at a time. Waits for tokens: not for gRPC's threads.
 class IdentityAdmin {
  public:
-  // Borrows both.
-  IdentityAdmin(IdentityStore& store, const Clock& clock)
-      : store_(store), clock_(clock) {}
+  // Borrows all; the log may be null.
+  IdentityAdmin(IdentityStore& store, const Clock& clock,
+                AuditLog* audit = nullptr)
+      : store_(store), clock_(clock), audit_(audit) {}
   // Ends the schedule.
   ~IdentityAdmin();
   IdentityAdmin(const IdentityAdmin&) = delete;
@@ -44,7 +48,8 @@ class IdentityAdmin {
   // REASON_STATE_STORE without a state folder, REASON_IDENTITY_STATE when the
   // version's state does not allow it. Stage and Activate:
   // REASON_REQUIREMENT_CHANGES, REASON_CERTIFICATE_EXPIRED; those of
-  // Token::LoadKey().
+  // Token::LoadKey(). Of all that change something: UNAVAILABLE
+  // REASON_AUDIT_UNAVAILABLE, and nothing changed.
   absl::StatusOr<v1::Identity> Stage(const v1::StageVersionRequest& request,
                                      const std::string& admin);
   absl::StatusOr<v1::Identity> Probe(const v1::ProbeVersionRequest& request,
@@ -75,6 +80,10 @@ class IdentityAdmin {
                                         const std::string& version) const;
   v1::Identity Describe(const IdentityVersion& version) const;
   absl::Status CheckRemembers() const;
+  // Logs the event, makes the change, and logs once more when that failed.
+  absl::Status Record(const char* event, const IdentityVersion& version,
+                      const std::string& admin, const std::string& because,
+                      const std::function<absl::Status()>& change) const;
   absl::Status ActivateNow(IdentityVersion& version,
                            bool allow_requirement_change,
                            const std::string& admin);
@@ -83,6 +92,7 @@ class IdentityAdmin {
 
   IdentityStore& store_;
   const Clock& clock_;
+  AuditLog* const audit_;
   std::mutex changes_mutex_;  // one change at a time
   std::map<const IdentityVersion*, Attempt> attempts_;
   std::map<const IdentityVersion*, absl::Time> warned_at_;

@@ -523,6 +523,20 @@ absl::Status IdentityStore::ClearPinHold(const std::string& name,
                      "token " + name);
 }
 
+size_t IdentityStore::WaitingCount(const std::string& token) const {
+  for (const std::unique_ptr<TokenService>& each : tokens_) {
+    if (each->token->config().name == token) return each->pool->waiting_count();
+  }
+  return 0;
+}
+
+std::shared_ptr<Token> IdentityStore::FindToken(const std::string& name) const {
+  for (const std::unique_ptr<TokenService>& each : tokens_) {
+    if (each->token->config().name == name) return each->token;
+  }
+  return nullptr;
+}
+
 IdentityStore::Identity* IdentityStore::FindIdentity(const std::string& name) {
   const auto found = std::find_if(
       identities_.begin(), identities_.end(),

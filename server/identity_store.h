@@ -139,6 +139,12 @@ class IdentityStore {
   // Errors: NOT_FOUND REASON_TOKEN_NOT_FOUND when no token has the name.
   absl::Status ClearPinHold(const std::string& token, absl::Time deadline);
 
+  // Requests in the line of the token; 0 when there is none.
+  size_t WaitingCount(const std::string& token) const;
+
+  // A token of the configuration by its name; nullptr when there is none.
+  std::shared_ptr<Token> FindToken(const std::string& name) const;
+
   // The version that signs: `version`, or the active one when it is empty.
   // `name` may be a leaf's SHA-1 in hexadecimal, which names its version, too.
   // A retired version signs for those who name it until its overlap ends. An

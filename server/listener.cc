@@ -257,11 +257,11 @@ void Listener::AcceptOne() {
 }
 
 void Listener::Shed(const char* why) {
-  ++shed_count_;
+  const uint64_t refused = ++shed_count_;
   // A flood must not become a flood of log lines: 1, 2, 4, 8, ...
-  if (!std::has_single_bit(shed_count_)) return;
+  if (!std::has_single_bit(refused)) return;
   Log(LogLevel::kWarning, "connection_refused",
-      {{"because", why}, {"refused_so_far", std::to_string(shed_count_)}});
+      {{"because", why}, {"refused_so_far", std::to_string(refused)}});
 }
 
 }  // namespace codeseal

@@ -9,6 +9,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -75,6 +76,9 @@ class Listener {
   // and gRPC need.
   void Start(std::function<void(int fd)> on_connection);
 
+  // Connections that were refused so far.
+  uint64_t shed_count() const { return shed_count_; }
+
   // Closes the socket; new connections are refused by the kernel.
   void Stop();
 
@@ -98,7 +102,7 @@ class Listener {
   int listen_fd_ = -1;
   int stop_fd_ = -1;   // an eventfd that Stop() makes readable
   int spare_fd_ = -1;  // given up to accept and close when none is left
-  uint64_t shed_count_ = 0;
+  std::atomic<uint64_t> shed_count_ = 0;
   std::thread thread_;
 };
 

@@ -17,6 +17,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/synchronization/mutex.h"
+#include "audit/command_line.h"
 #include "codesign/base/clock.h"
 #include "codesign/base/error.h"
 #include "codesign/base/staged_file.h"
@@ -95,7 +96,8 @@ absl::Status Serve(const std::string& config_path,
   const SystemClock clock;
   ASSIGN_OR_RETURN(const std::unique_ptr<Server> server,
                    Server::Start(config, Token::Create, clock));
-  Log(LogLevel::kInfo, "listening", {{"address", server->bound_address()}});
+  Log(LogLevel::kInfo, "listening",
+      {{"address", server->bound_address()}, {"config_sha256", config.sha256}});
   std::cout << "listening " << server->bound_address() << std::endl;
   if (!ready_file.empty()) {
     RETURN_IF_ERROR(WriteReadyFile(ready_file, server->bound_address()));
@@ -438,12 +440,16 @@ int Main(int argc, char** argv) {
   IdentityArguments identity;
   AddIdentity(app, identity, run);
 
+  audit::AuditRun audit_run;
+  std::string audit_subject;
+  audit::AddAuditCommands(app, audit_run, audit_subject);
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  return Report(run());
+  return Report(audit_run ? audit_run(std::cout) : run());
 }
 
 }  // namespace

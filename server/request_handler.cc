@@ -179,9 +179,40 @@ void LogSigned(const v1::SignRequest& request, const Peer& peer,
        {"artifact", request.artifact().path().substr(0, 256)}});
 }
 
+audit::Entry FactsOf(const v1::SignRequest& request, const Peer& peer,
+                     const IdentityVersion& version,
+                     const CheckedRequest& checked) {
+  audit::Entry facts;
+  facts.kind = audit::EntryKind::kIntent;
+  facts.request_id = request.request_id();
+  facts.client = peer.Name();
+  facts.client_certificate = peer.fingerprint;
+  facts.identity = version.name();
+  facts.identity_version = version.id();
+  facts.certificate = HexEncode(version.chain().front().Sha256());
+  if (checked.package.has_value()) {
+    facts.identifier = absl::StrJoin(checked.package->identifiers, ",");
+    facts.checksum = HexEncode(checked.package->checksum);
+  } else if (!checked.code_directories.empty()) {
+    facts.identifier = checked.code_directories.front().identifier();
+  }
+  for (const CdHash& each : checked.cdhashes) {
+    facts.cdhashes.push_back(HexEncode(each));
+  }
+  facts.artifact = request.artifact().path();
+  facts.architecture = request.artifact().architecture();
+  facts.artifact_sha256 = HexEncode(AsBytes(request.artifact().sha256()));
+  facts.decision = "allowed";
+  return facts;
+}
+
 }  // namespace
 
 void RequestHandler::Sign(Call call) {
+  if (metrics_ != nullptr) {
+    call.done =
+        metrics_->CountWhenDone(call.request->identity(), std::move(call.done));
+  }
   const size_t size = call.request->ByteSizeLong();
   const absl::StatusOr<IdentityVersion*> version = Admit(call, size);
   if (!version.ok()) {
@@ -203,7 +234,7 @@ absl::Status RequestHandler::Queue(
     void (RequestHandler::*step)(const std::shared_ptr<Job>&)) {
   SigningPool::Task task;
   task.deadline = job->call.deadline;
-  task.resumed = job->begun;
+  task.resumed = job->checked.has_value();  // it had its turn
   task.cancelled = job->call.cancelled;
   task.run = [this, job, step](const absl::Status& status) {
     if (status.ok()) {
@@ -265,8 +296,10 @@ void RequestHandler::Judge(const std::shared_ptr<Job>& job) {
     Describe(request, *job->checked, *job->version, job->response);
     LogSigned(request, *job->call.peer, *job->version, *job->checked);
     Finish(*job, absl::OkStatus());
-  } else if (ledger_ == nullptr) {
+  } else if (ledger_ == nullptr && audit_ == nullptr) {
     MakeSignature(job);
+  } else if (ledger_ == nullptr) {
+    LogIntent(job);
   } else {
     job->key = {job->call.peer->Name(), request.request_id()};
     ledger_->Begin(
@@ -298,6 +331,9 @@ absl::Status RequestHandler::Check(Job& job) const {
       timestamps_.Plan(request, version.identity().timestamp);
   if (!timestamp.ok()) return WithSubject(timestamp.status(), version.name());
   job.timestamp = *timestamp;
+  if (audit_ != nullptr) {
+    job.facts = FactsOf(request, *job.call.peer, version, checked);
+  }
   return absl::OkStatus();
 }
 
@@ -306,20 +342,52 @@ void RequestHandler::Continue(
     absl::StatusOr<std::optional<LedgerEntry>> entry) {
   if (!entry.ok()) {
     Finish(*job, entry.status());
-  } else if (!entry->has_value()) {
-    job->begun = true;
-    const absl::Status queued = Queue(job, &RequestHandler::MakeSignature);
-    if (!queued.ok()) Fail(job, queued);
-  } else {
+    return;
+  }
+  if (entry->has_value()) {
     job->response = std::move((*entry)->response);
     if ((*entry)->state == LedgerState::kDone) {
       Finish(*job, absl::OkStatus());
       return;
     }
-    job->begun = true;
     job->kept = true;
-    KeepSignature(job);
   }
+  job->begun = true;
+  LogIntent(job);
+}
+
+void RequestHandler::LogIntent(const std::shared_ptr<Job>& job) {
+  const auto go_on = [this, job] {
+    if (job->kept) {
+      KeepSignature(job);
+      return;
+    }
+    const absl::Status queued = Queue(job, &RequestHandler::MakeSignature);
+    if (!queued.ok()) Fail(job, queued);
+  };
+  if (audit_ == nullptr) {
+    go_on();
+    return;
+  }
+  // The attempt that signed has logged it, perhaps in an earlier log.
+  const v1::AuditReceipt& kept = job->response.audit();
+  if (job->kept && kept.origin() == audit_->origin()) {
+    job->facts.intent = kept.intent();
+    go_on();
+    return;
+  }
+  audit_->Append(job->facts, job->call.deadline,
+                 [this, job, go_on](const absl::StatusOr<uint64_t>& index) {
+                   if (!index.ok()) {
+                     Fail(job, index.status());
+                     return;
+                   }
+                   job->facts.intent = *index;
+                   v1::AuditReceipt& begun = *job->response.mutable_audit();
+                   begun.set_origin(audit_->origin());
+                   begun.set_intent(*index);
+                   go_on();
+                 });
 }
 
 void RequestHandler::MakeSignature(const std::shared_ptr<Job>& job) {
@@ -355,23 +423,51 @@ absl::Status RequestHandler::Sign(Job& job) const {
 }
 
 void RequestHandler::KeepSignature(const std::shared_ptr<Job>& job) {
-  if (job->timestamp.tsa == nullptr) {
-    KeepReply(job);
-    return;
-  }
-  if (ledger_ == nullptr || job->kept) {
-    GetTimestamp(job);
+  // Without anything that may fail before the reply, that is kept at once.
+  const bool is_last = job->timestamp.tsa == nullptr && audit_ == nullptr;
+  if (ledger_ == nullptr || job->kept || is_last) {
+    GoOn(job);
     return;
   }
   ledger_->Keep(job->key, LedgerState::kSigned, job->response,
                 [this, job](const absl::Status& status) {
                   if (status.ok()) {
                     job->kept = true;
-                    GetTimestamp(job);
+                    GoOn(job);
                   } else {
+                    NoteFailure(*job, status);
                     Finish(*job, status);
                   }
                 });
+}
+
+void RequestHandler::GoOn(const std::shared_ptr<Job>& job) {
+  if (job->timestamp.tsa == nullptr) {
+    LogOutcome(job);
+  } else {
+    GetTimestamp(job);
+  }
+}
+
+void RequestHandler::LogOutcome(const std::shared_ptr<Job>& job) {
+  if (audit_ == nullptr) {
+    KeepReply(job);
+    return;
+  }
+  audit::Entry outcome = job->facts;
+  outcome.kind = audit::EntryKind::kSigned;
+  DescribeSignature(job->response, outcome);
+  audit_->AppendOutcome(
+      std::move(outcome), job->call.deadline,
+      [this, job](const absl::StatusOr<audit::Receipt>& receipt) {
+        if (!receipt.ok()) {
+          Fail(job, receipt.status());
+          return;
+        }
+        *job->response.mutable_audit() = ToWire(*receipt);
+        job->response.mutable_audit()->set_intent(*job->facts.intent);
+        KeepReply(job);
+      });
 }
 
 void RequestHandler::KeepReply(const std::shared_ptr<Job>& job) {
@@ -386,6 +482,7 @@ void RequestHandler::KeepReply(const std::shared_ptr<Job>& job) {
 
 void RequestHandler::Fail(const std::shared_ptr<Job>& job,
                           const absl::Status& status) {
+  NoteFailure(*job, status);
   if (!job->begun) {
     Finish(*job, status);
     return;
@@ -395,6 +492,15 @@ void RequestHandler::Fail(const std::shared_ptr<Job>& job,
   ledger_->Release(
       job->key, /*forget=*/!job->kept,
       [this, job, status](const absl::Status&) { Finish(*job, status); });
+}
+
+void RequestHandler::NoteFailure(const Job& job, const absl::Status& status) {
+  if (!job.facts.intent.has_value()) return;
+  audit::Entry outcome = job.facts;
+  outcome.kind = audit::EntryKind::kFailed;
+  outcome.reason = v1::Reason_Name(GetReason(status));
+  if (job.kept) outcome.detail = "the signature is kept for the next attempt";
+  audit_->Note(std::move(outcome));
 }
 
 void RequestHandler::GetTimestamp(const std::shared_ptr<Job>& job) {
@@ -416,7 +522,7 @@ void RequestHandler::GetTimestamp(const std::shared_ptr<Job>& job) {
           status = absl::OkStatus();
         }
         if (status.ok()) {
-          KeepReply(job);
+          LogOutcome(job);
         } else {
           Fail(job, status);
         }
@@ -444,8 +550,9 @@ void RequestHandler::Find(
                   } else if (entry->state == LedgerState::kSigned) {
                     done(MakeError(absl::StatusCode::kUnavailable,
                                    v1::STAGE_CMS, v1::REASON_TSA_DOWN,
-                                   "the signature waits for its timestamp: "
-                                   "send the request again"));
+                                   "the signature waits for its timestamp, or "
+                                   "for the audit log: send the request "
+                                   "again"));
                   } else {
                     done(std::move(entry->response));
                   }
@@ -469,6 +576,16 @@ void RequestHandler::Finish(Job& job, const absl::Status& status) {
   const std::lock_guard lock(mutex_);
   buffered_size_ -= job.size;
   if (--in_flight_count_ == 0) idle_.notify_all();
+}
+
+size_t RequestHandler::in_flight_count() const {
+  const std::lock_guard lock(mutex_);
+  return in_flight_count_;
+}
+
+size_t RequestHandler::buffered_size() const {
+  const std::lock_guard lock(mutex_);
+  return buffered_size_;
 }
 
 void RequestHandler::Drain() {

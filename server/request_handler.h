@@ -2,11 +2,12 @@
 // of gRPC.
 //
 //   SignRequest + Peer -> may you? -> token's line -> what is it? -> policy
-//     -> intent kept -> token signs -> verified -> signature kept -> timestamp
-//     -> reply kept -> SignResponse
+//     -> intent kept and logged -> token signs -> verified -> signature kept
+//     -> timestamp -> outcome logged -> reply kept -> SignResponse
 //
-// The token's threads judge and sign. While something is made durable or
-// stamped they do so for others.
+// The token's threads judge and sign. While something is made durable, stamped
+// or logged they do so for others. A log that fails after the signature never
+// signs twice: the same request later gets what was kept.
 
 #ifndef CODESEAL_SERVER_REQUEST_HANDLER_H_
 #define CODESEAL_SERVER_REQUEST_HANDLER_H_
@@ -24,9 +25,11 @@
 #include "absl/time/time.h"
 #include "codeseal/v1/signing.pb.h"
 #include "codesign/base/clock.h"
+#include "server/audit_log.h"
 #include "server/config.h"
 #include "server/identity_store.h"
 #include "server/ledger.h"
+#include "server/metrics.h"
 #include "server/own_signature.h"
 #include "server/peer.h"
 #include "server/request_check.h"
@@ -34,8 +37,8 @@
 
 namespace codeseal {
 
-// Thread-safe. Borrows everything, the ledger may be null; outlives what it was
-// given to handle.
+// Thread-safe. Borrows everything, the ledger and the log may be null; outlives
+// what it was given to handle.
 class RequestHandler {
  public:
   struct Call {
@@ -49,13 +52,18 @@ class RequestHandler {
 
   RequestHandler(const IdentityStore& identities, PeerGate& gate,
                  const TimestampAuthorities& timestamps, Ledger* ledger,
-                 const LimitsConfig& limits, const Clock& clock)
+                 AuditLog* audit, const LimitsConfig& limits,
+                 const Clock& clock)
       : identities_(identities),
         gate_(gate),
         timestamps_(timestamps),
         ledger_(ledger),
+        audit_(audit),
         limits_(limits),
         clock_(clock) {}
+
+  // Counts every request from now on. Before the first; borrows it.
+  void CountIn(Metrics& metrics) { metrics_ = &metrics; }
 
   // Returns at once; the work is done on the threads of the identity's token.
   void Sign(Call call);
@@ -77,6 +85,9 @@ class RequestHandler {
   absl::Status Reserve(size_t size);
   void Release(size_t size);
 
+  size_t in_flight_count() const;
+  size_t buffered_size() const;
+
   // From now on new requests are refused with UNAVAILABLE REASON_DRAINING.
   void Drain();
   // Whether every request that was taken is answered by `deadline`.
@@ -94,6 +105,7 @@ class RequestHandler {
     v1::SignResponse response;
     TimestampPlan timestamp;
     LedgerKey key;
+    audit::Entry facts;  // what the log says of it
     bool begun = false;  // with the ledger
     bool kept = false;   // the ledger has the signature
   };
@@ -107,21 +119,27 @@ class RequestHandler {
   void Judge(const std::shared_ptr<Job>& job);
   void Continue(const std::shared_ptr<Job>& job,
                 absl::StatusOr<std::optional<LedgerEntry>> entry);
+  void LogIntent(const std::shared_ptr<Job>& job);
   void MakeSignature(const std::shared_ptr<Job>& job);
   void KeepSignature(const std::shared_ptr<Job>& job);
+  void GoOn(const std::shared_ptr<Job>& job);
+  void LogOutcome(const std::shared_ptr<Job>& job);
   void KeepReply(const std::shared_ptr<Job>& job);
   void Fail(const std::shared_ptr<Job>& job, const absl::Status& status);
   void GetTimestamp(const std::shared_ptr<Job>& job);
+  void NoteFailure(const Job& job, const absl::Status& status);
   void Finish(Job& job, const absl::Status& status);
 
   const IdentityStore& identities_;
   PeerGate& gate_;
   const TimestampAuthorities& timestamps_;
   Ledger* const ledger_;
+  AuditLog* const audit_;
   const LimitsConfig limits_;
   const Clock& clock_;
   mutable OwnSignatureCheck own_signature_;
-  std::mutex mutex_;
+  Metrics* metrics_ = nullptr;
+  mutable std::mutex mutex_;
   std::condition_variable idle_;
   size_t in_flight_count_ = 0;
   size_t buffered_size_ = 0;  // bytes of all requests, whole and in parts

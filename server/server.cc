@@ -1,25 +1,34 @@
 #include "server/server.h"
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
 #include <utility>
 
 #include "absl/time/clock.h"
 #include "codesign/base/error.h"
-#include "codesign/base/mapped_file.h"
-#include "codesign/cms/certificate.h"
-#include "grpc/grpc_security_constants.h"
+#include "grpc/grpc.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/resource_quota.h"
+#include "server/admin_http.h"
+#include "server/audit_log.h"
+#include "server/audit_service.h"
+#include "server/health.h"
 #include "server/identity_admin.h"
 #include "server/identity_service.h"
 #include "server/identity_state.h"
 #include "server/listener.h"
 #include "server/log.h"
+#include "server/metrics.h"
 #include "server/request_handler.h"
 #include "server/services.h"
 #include "server/sqlite_ledger_store.h"
 #include "server/timestamps.h"
+#include "server/tls_files.h"
 
 namespace codeseal {
 namespace {
@@ -27,6 +36,7 @@ namespace {
 constexpr char kSigningService[] = "codeseal.v1.SigningService";
 constexpr char kIdentityService[] = "codeseal.v1.IdentityService";
 constexpr char kOpsService[] = "codeseal.v1.OpsService";
+constexpr char kAuditService[] = "codeseal.v1.AuditService";
 
 // Unauthenticated connections live no longer than this.
 constexpr int kHandshakeTimeoutMs = 10'000;
@@ -39,52 +49,6 @@ constexpr int kMinPingIntervalMs = 10'000;
 constexpr int kMaxMetadataSize = 8 << 10;
 // How long the server waits for tokens before it listens anyway.
 constexpr absl::Duration kKeyLoadingTime = absl::Seconds(10);
-
-// Reads a PEM file; a fault becomes a problem with the key of the file.
-std::string ReadPem(const std::string& path, const char* key,
-                    std::vector<ConfigProblem>& problems) {
-  const absl::StatusOr<MappedFile> file = MappedFile::Open(path);
-  if (file.ok()) return ToString(file->bytes());
-  problems.push_back({0, key, std::string(Message(file.status()))});
-  return "";
-}
-
-// gRPC itself would start with any text, and then fail every handshake.
-std::vector<ConfigProblem> CheckTls(
-    const TlsConfig& tls, const grpc::SslServerCredentialsOptions& options) {
-  std::vector<ConfigProblem> problems;
-  const auto require = [&](const char* key, const std::string& path,
-                           const absl::Status& status) {
-    if (status.ok()) return;
-    problems.push_back({0, key, path + ": " + std::string(Message(status))});
-  };
-  const auto& pair = options.pem_key_cert_pairs.front();
-  require("tls.client_ca", tls.client_ca,
-          Certificate::ParsePem(options.pem_root_certs).status());
-  const absl::StatusOr<std::vector<Certificate>> chain =
-      Certificate::ParsePem(pair.cert_chain);
-  require("tls.certificate", tls.certificate, chain.status());
-  if (chain.ok()) {
-    require("tls.key", tls.key,
-            chain->front().CheckPrivateKeyPem(pair.private_key));
-  }
-  return problems;
-}
-
-absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(
-    const TlsConfig& tls) {
-  std::vector<ConfigProblem> problems;
-  // The strictest mode: no certificate, no connection.
-  grpc::SslServerCredentialsOptions options(
-      GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-  options.pem_root_certs = ReadPem(tls.client_ca, "tls.client_ca", problems);
-  options.pem_key_cert_pairs.push_back(
-      {ReadPem(tls.key, "tls.key", problems),
-       ReadPem(tls.certificate, "tls.certificate", problems)});
-  if (problems.empty()) problems = CheckTls(tls, options);
-  if (!problems.empty()) return ConfigError("configuration", problems);
-  return grpc::SslServerCredentials(options);
-}
 
 void SetLimits(grpc::ServerBuilder& builder, const LimitsConfig& limits) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(limits.message));
@@ -116,34 +80,173 @@ absl::StatusOr<IdentityStoreOptions> StoreOptions(const ServerConfig& config,
   return options;
 }
 
+// Everything that a caller may write for an identity of the configuration.
+std::unordered_map<std::string, std::string> NamesOf(
+    const IdentityStore& identities) {
+  std::unordered_map<std::string, std::string> names;
+  for (const std::string& name : identities.Names()) {
+    names[name] = name;
+    for (IdentityVersion* const each : identities.Versions(name)) {
+      names[HexEncode(each->leaf_sha1())] = name;
+    }
+  }
+  return names;
+}
+
+// Tells grpc.health.v1 what Health says, once a second.
+class HealthPulse {
+ public:
+  HealthPulse(const Health& health, grpc::HealthCheckServiceInterface& service)
+      : thread_([this, &health, &service] {
+          std::unique_lock lock(mutex_);
+          while (!is_stopping_) {
+            service.SetServingStatus(kSigningService, health.Ask().is_ready);
+            stop_.wait_for(lock, kPulse, [this] { return is_stopping_; });
+          }
+        }) {}
+  ~HealthPulse() {
+    {
+      const std::lock_guard lock(mutex_);
+      is_stopping_ = true;
+    }
+    stop_.notify_all();
+    thread_.join();
+  }
+  HealthPulse(const HealthPulse&) = delete;
+  HealthPulse& operator=(const HealthPulse&) = delete;
+
+ private:
+  static constexpr auto kPulse = std::chrono::seconds(1);
+
+  std::mutex mutex_;
+  std::condition_variable stop_;
+  bool is_stopping_ = false;
+  std::thread thread_;
+};
+
 }  // namespace
 
 // In the order of making; destroyed in the reverse order, with care in
 // ~Server().
 struct Server::Parts {
   LimitsConfig limits;
+  std::unique_ptr<TlsFiles> tls;
   PeerReader peers;
   std::unique_ptr<PeerGate> gate;
   std::unique_ptr<IdentityStore> identities;
-  std::unique_ptr<IdentityAdmin> admin;
   std::unique_ptr<Ledger> ledger;
   std::unique_ptr<TimestampAuthorities> timestamps;
+  std::unique_ptr<AuditTrail> audit;
+  std::unique_ptr<IdentityAdmin> admin;
+  std::unique_ptr<Health> health;
+  std::unique_ptr<Metrics> metrics;
   std::unique_ptr<RequestHandler> handler;
   std::unique_ptr<SigningServiceImpl> signing;
   std::unique_ptr<IdentityServiceImpl> identity_service;
   std::unique_ptr<OpsServiceImpl> ops_service;
+  std::unique_ptr<AuditServiceImpl> audit_service;
   std::unique_ptr<Listener> listener;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
   std::unique_ptr<grpc::Server> server;
+  std::unique_ptr<HealthPulse> pulse;
+  std::unique_ptr<AdminHttp> admin_http;
+
+  void MakeMetrics(const ServerConfig& config);
+  absl::Status StartAdminHttp(const std::string& address);
 };
+
+// Gauges must not wait: they are asked when things go wrong.
+void Server::Parts::MakeMetrics(const ServerConfig& config) {
+  metrics = std::make_unique<Metrics>(NamesOf(*identities));
+  metrics->AddGauge("codeseal_config_info",
+                    "Always 1; the SHA-256 of the configuration in force.",
+                    {{"sha256", config.sha256}}, [] { return 1; });
+  metrics->AddGauge("codeseal_start_time_seconds",
+                    "When the server started, in seconds since 1970.", {},
+                    [at = absl::ToDoubleSeconds(
+                         absl::Now() - absl::UnixEpoch())] { return at; });
+  metrics->AddGauge("codeseal_ready", "1 when /readyz says so.", {},
+                    [this] { return health->Ask().is_ready ? 1 : 0; });
+  for (const std::string& name : identities->Names()) {
+    metrics->AddGauge(
+        "codeseal_identity_ready",
+        "1 when the last signature that was asked of the identity's key, real "
+        "or for a test, was made.",
+        {{"identity", name}},
+        [this, name] { return health->IdentityStatus(name).ok() ? 1 : 0; });
+    metrics->AddGauge(
+        "codeseal_certificate_expiry_seconds",
+        "When the certificate of the active version expires, in seconds since "
+        "1970; 0 without one.",
+        {{"identity", name}}, [this, name]() -> double {
+          for (IdentityVersion* const each : identities->Versions(name)) {
+            if (each->state() != v1::IDENTITY_STATE_ACTIVE) continue;
+            return static_cast<double>(
+                absl::ToUnixSeconds(each->chain().front().not_after()));
+          }
+          return 0;
+        });
+  }
+  metrics->AddGauge(
+      "codeseal_tls_certificate_expiry_seconds",
+      "When the server's own TLS certificate expires, in seconds since 1970.",
+      {}, [this] {
+        return static_cast<double>(absl::ToUnixSeconds(tls->not_after()));
+      });
+  for (const TokenConfig& token : config.tokens) {
+    metrics->AddGauge(
+        "codeseal_token_waiting_requests", "Requests in the line of the token.",
+        {{"token", token.name}}, [this, name = token.name] {
+          return static_cast<double>(identities->WaitingCount(name));
+        });
+  }
+  metrics->AddGauge(
+      "codeseal_requests_in_flight",
+      "Signing requests that were taken and not answered.", {},
+      [this] { return static_cast<double>(handler->in_flight_count()); });
+  metrics->AddGauge(
+      "codeseal_buffered_bytes", "What the requests in memory have together.",
+      {}, [this] { return static_cast<double>(handler->buffered_size()); });
+  metrics->AddCounter(
+      "codeseal_connections_refused_total", "Connections beyond a limit.", {},
+      [this] { return static_cast<double>(listener->shed_count()); });
+  if (audit == nullptr) return;
+  metrics->AddGauge("codeseal_audit_log_writable",
+                    "1 when the audit log takes entries.", {},
+                    [this] { return audit->fault().ok() ? 1 : 0; });
+  metrics->AddGauge("codeseal_audit_log_entries",
+                    "Entries of the audit log that are durable.", {},
+                    [this]() -> double {
+                      const auto log = audit->log();
+                      return log.ok() ? static_cast<double>((*log)->size()) : 0;
+                    });
+}
+
+absl::Status Server::Parts::StartAdminHttp(const std::string& address) {
+  AdminHttp::Pages pages;
+  // That this page comes is all it says.
+  pages["/livez"] = [] { return HttpPage{200, "text/plain", "ok\n"}; };
+  pages["/readyz"] = [this] {
+    const HealthReport report = health->Ask();
+    return HttpPage{report.is_ready ? 200 : 503, "application/json",
+                    FormatHealth(report)};
+  };
+  pages["/metrics"] = [this] {
+    return HttpPage{200, "text/plain; version=0.0.4; charset=utf-8",
+                    metrics->Text()};
+  };
+  ASSIGN_OR_RETURN(admin_http, AdminHttp::Start(address, std::move(pages)));
+  Log(LogLevel::kInfo, "admin_listening",
+      {{"address", admin_http->bound_address()}});
+  return absl::OkStatus();
+}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(
     const ServerConfig& config, const IdentityStore::TokenFactory& make_token,
     const Clock& clock, bool (*is_apple_root)(const Certificate&)) {
   auto parts = std::make_unique<Parts>();
   parts->limits = config.limits;
-  ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ServerCredentials> credentials,
-                   MakeCredentials(config.tls));
+  ASSIGN_OR_RETURN(parts->tls, TlsFiles::Load(config.tls));
   ASSIGN_OR_RETURN(parts->gate, PeerGate::Create(config.tls.deny_list, clock));
   ASSIGN_OR_RETURN(IdentityStoreOptions options,
                    StoreOptions(config, clock, /*lock=*/true));
@@ -151,7 +254,6 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   ASSIGN_OR_RETURN(
       parts->identities,
       IdentityStore::Create(config, make_token, std::move(options)));
-  parts->admin = std::make_unique<IdentityAdmin>(*parts->identities, clock);
   if (!config.state.ledger.empty()) {
     ASSIGN_OR_RETURN(std::unique_ptr<LedgerStore> store,
                      OpenSqliteLedgerStore(config.state.ledger));
@@ -160,18 +262,33 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   }
   ASSIGN_OR_RETURN(parts->timestamps,
                    TimestampAuthorities::Create(config.authorities, clock));
+  if (!config.audit.folder.empty()) {
+    parts->audit = std::make_unique<AuditTrail>(
+        config.audit, parts->identities->FindToken(config.audit.token),
+        config.sha256, parts->ledger.get(), clock);
+  }
+  parts->admin = std::make_unique<IdentityAdmin>(*parts->identities, clock,
+                                                 parts->audit.get());
   ASSIGN_OR_RETURN(parts->listener, Listener::Bind(config.listen));
   parts->handler = std::make_unique<RequestHandler>(
       *parts->identities, *parts->gate, *parts->timestamps, parts->ledger.get(),
-      config.limits, clock);
+      parts->audit.get(), config.limits, clock);
+  parts->health =
+      std::make_unique<Health>(*parts->identities, parts->audit.get());
+  parts->MakeMetrics(config);
+  parts->handler->CountIn(*parts->metrics);
   parts->signing = std::make_unique<SigningServiceImpl>(
       *parts->handler, parts->peers, config.limits);
   parts->identity_service = std::make_unique<IdentityServiceImpl>(
       *parts->identities, *parts->admin, *parts->gate, parts->peers,
       config.admin, clock);
   parts->ops_service = std::make_unique<OpsServiceImpl>(
-      *parts->identities, *parts->gate, parts->peers, config.admin);
+      *parts->identities, *parts->gate, parts->peers, config.admin,
+      parts->audit.get());
+  parts->audit_service = std::make_unique<AuditServiceImpl>(
+      parts->audit.get(), config.audit.readers, *parts->gate, parts->peers);
   parts->identities->LoadKeys(kKeyLoadingTime);
+  if (parts->audit != nullptr) parts->audit->Open(kKeyLoadingTime);
   parts->admin->StartSchedule();
 
   grpc::EnableDefaultHealthCheckService(true);
@@ -182,9 +299,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   builder.RegisterService(parts->signing.get());
   builder.RegisterService(parts->identity_service.get());
   builder.RegisterService(parts->ops_service.get());
+  builder.RegisterService(parts->audit_service.get());
   parts->acceptor = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
-      credentials);
+      parts->tls->MakeCredentials());
   parts->server = builder.BuildAndStart();
   if (parts->server == nullptr) {
     return MakeError(absl::StatusCode::kInternal, v1::STAGE_TRANSPORT,
@@ -195,6 +313,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   health->SetServingStatus(kSigningService, true);
   health->SetServingStatus(kIdentityService, true);
   health->SetServingStatus(kOpsService, true);
+  health->SetServingStatus(kAuditService, true);
+  parts->pulse = std::make_unique<HealthPulse>(*parts->health, *health);
+  if (!config.admin.address.empty()) {
+    RETURN_IF_ERROR(parts->StartAdminHttp(config.admin.address));
+  }
   parts->listener->Start([acceptor = parts->acceptor.get()](int fd) {
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters
         connection;
@@ -207,7 +330,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
 absl::Status Server::CheckConfig(const ServerConfig& config,
                                  const IdentityStore::TokenFactory& make_token,
                                  const Clock& clock) {
-  RETURN_IF_ERROR(MakeCredentials(config.tls).status());
+  RETURN_IF_ERROR(TlsFiles::Load(config.tls).status());
   RETURN_IF_ERROR(PeerGate::Create(config.tls.deny_list, clock).status());
   RETURN_IF_ERROR(
       TimestampAuthorities::Create(config.authorities, clock).status());
@@ -220,12 +343,16 @@ Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
 Server::~Server() {
   Drain();
-  // The tokens' threads, the ledger's and those of the timestamps hand work to
-  // each other: each stops taking it before any of them is destroyed.
+  // The tokens' threads, the ledger's, the log's and those of the timestamps
+  // hand work to each other: each stops taking it before any of them is
+  // destroyed.
+  parts_->admin_http.reset();
   parts_->server.reset();
   parts_->identity_service.reset();
   parts_->admin.reset();
+  parts_->audit_service.reset();
   parts_->identities->Stop();
+  if (parts_->audit != nullptr) parts_->audit->Close();
   if (parts_->ledger != nullptr) parts_->ledger->Stop();
   parts_->timestamps.reset();
   parts_->ledger.reset();
@@ -239,6 +366,8 @@ const std::string& Server::bound_address() const {
 void Server::Drain() {
   if (parts_->listener == nullptr) return;
   const absl::Time deadline = absl::Now() + parts_->limits.drain;
+  parts_->health->Drain();
+  parts_->pulse.reset();
   parts_->server->GetHealthCheckService()->SetServingStatus(false);
   parts_->handler->Drain();
   const bool idle = parts_->handler->WaitUntilIdle(deadline);

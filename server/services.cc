@@ -207,12 +207,31 @@ absl::Status CheckAdmin(const AdminConfig& admin, const Peer& peer) {
 }
 
 OpsServiceImpl::OpsServiceImpl(IdentityStore& identities, PeerGate& gate,
-                               PeerReader& peers, AdminConfig admin)
+                               PeerReader& peers, AdminConfig admin,
+                               AuditLog* audit)
     : identities_(identities),
       gate_(gate),
       peers_(peers),
       admin_(std::move(admin)),
+      audit_(audit),
       pool_(SigningPool::Options{}) {}
+
+// The log's own key may be on this token: it need not be open for this, and
+// learns of it as soon as it is.
+absl::Status OpsServiceImpl::Clear(const std::string& token,
+                                   const std::string& admin,
+                                   absl::Time deadline) const {
+  const absl::Status status = identities_.ClearPinHold(token, deadline);
+  if (audit_ != nullptr) {
+    audit::Entry event;
+    event.event = "pin_hold_cleared";
+    event.client = admin;
+    event.subject = token;
+    if (!status.ok()) event.reason = v1::Reason_Name(GetReason(status));
+    audit_->NoteEvent(std::move(event));
+  }
+  return status;
+}
 
 grpc::ServerUnaryReactor* OpsServiceImpl::ClearPinHold(
     grpc::CallbackServerContext* context,
@@ -233,8 +252,7 @@ grpc::ServerUnaryReactor* OpsServiceImpl::ClearPinHold(
   task.run = [this, reactor, token = request->token(), name = (*peer)->Name(),
               deadline = task.deadline](const absl::Status& admitted) {
     reactor->Finish(StatusToGrpc(
-        admitted.ok() ? identities_.ClearPinHold(token, deadline) : admitted,
-        "", name));
+        admitted.ok() ? Clear(token, name, deadline) : admitted, "", name));
   };
   status = pool_.Submit(std::move(task));
   if (!status.ok()) reactor->Finish(StatusToGrpc(status, "", (*peer)->Name()));

@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "codeseal/v1/ops.grpc.pb.h"
 #include "codeseal/v1/signing.grpc.pb.h"
+#include "server/audit_log.h"
 #include "server/config.h"
 #include "server/identity_store.h"
 #include "server/peer.h"
@@ -78,8 +79,9 @@ class SigningServiceImpl : public v1::SigningService::CallbackService {
 // Borrows its parts. Thread-safe.
 class OpsServiceImpl : public v1::OpsService::CallbackService {
  public:
+  // The log may be null.
   OpsServiceImpl(IdentityStore& identities, PeerGate& gate, PeerReader& peers,
-                 AdminConfig admin);
+                 AdminConfig admin, AuditLog* audit);
 
   grpc::ServerUnaryReactor* ClearPinHold(
       grpc::CallbackServerContext* context,
@@ -87,10 +89,14 @@ class OpsServiceImpl : public v1::OpsService::CallbackService {
       v1::ClearPinHoldResponse* response) override;
 
  private:
+  absl::Status Clear(const std::string& token, const std::string& admin,
+                     absl::Time deadline) const;
+
   IdentityStore& identities_;
   PeerGate& gate_;
   PeerReader& peers_;
   const AdminConfig admin_;
+  AuditLog* const audit_;
   // Tokens are slow and gRPC's threads must not wait: one call at a time here.
   SigningPool pool_;
 };

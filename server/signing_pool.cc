@@ -66,6 +66,12 @@ absl::Status SigningPool::Submit(Task task) {
                        v1::STAGE_TRANSPORT, v1::REASON_OVERLOADED,
                        "too many requests wait for the token; try again later");
     }
+    if (!task.resumed && !line_.empty() &&
+        IsTooSlowLocked(now, task.deadline)) {
+      return MakeError(absl::StatusCode::kResourceExhausted,
+                       v1::STAGE_TRANSPORT, v1::REASON_OVERLOADED,
+                       "the token will not be free in time; try again later");
+    }
     wake_watch = expires_at < watch_until_;
     if (task.resumed) {
       line_.push_front({std::move(task), expires_at});
@@ -78,6 +84,34 @@ absl::Status SigningPool::Submit(Task task) {
   return absl::OkStatus();
 }
 
+size_t SigningPool::waiting_count() const {
+  const std::lock_guard lock(mutex_);
+  return line_.size();
+}
+
+// Those before it, then its own time on the token: with all threads busy, each
+// works for as long as it takes all of them to begin once.
+bool SigningPool::IsTooSlowLocked(absl::Time now, absl::Time deadline) const {
+  const absl::Duration wait = static_cast<int64_t>(line_.size()) * interval_;
+  const absl::Duration work =
+      static_cast<int64_t>(options_.thread_count) * interval_;
+  return wait > options_.max_wait ||
+         now + wait + work > deadline - kTimeForReply;
+}
+
+// A new task begins. The mean of the last few: one that hangs is soon
+// forgotten.
+void SigningPool::MeasureLocked(absl::Time now) {
+  constexpr int kWeight = 8;
+  if (taken_at_ != absl::InfinitePast()) {
+    const absl::Duration sample = now - taken_at_;
+    interval_ = interval_ == absl::ZeroDuration()
+                    ? sample
+                    : interval_ + (sample - interval_) / kWeight;
+  }
+  taken_at_ = line_.empty() ? absl::InfinitePast() : now;
+}
+
 void SigningPool::Work() {
   for (;;) {
     std::unique_lock lock(mutex_);
@@ -85,8 +119,9 @@ void SigningPool::Work() {
     if (line_.empty()) return;
     Waiting next = std::move(line_.front());
     line_.pop_front();
-    lock.unlock();
     const absl::Time now = absl::Now();
+    if (!next.task.resumed) MeasureLocked(now);
+    lock.unlock();
     if (next.task.cancelled && next.task.cancelled()) {
       next.task.run(MakeError(absl::StatusCode::kCancelled, v1::STAGE_TRANSPORT,
                               v1::REASON_DEADLINE_EXCEEDED,

@@ -20,6 +20,10 @@
 
 namespace codeseal {
 
+// Admission goes by time, not by length: what would wait longer than its
+// deadline, or than anybody should, is refused when it comes, so that nobody
+// waits in vain and no work is done for those who have gone.
+//
 // Thread-safe. Runs every task that Submit() took exactly once: with OK on one
 // of its threads, or with the reason why not.
 class SigningPool {
@@ -48,12 +52,15 @@ class SigningPool {
   SigningPool& operator=(const SigningPool&) = delete;
 
   // Errors, and then `task.run` is not called: RESOURCE_EXHAUSTED
-  // REASON_OVERLOADED when the line is full; UNAVAILABLE REASON_DRAINING.
+  // REASON_OVERLOADED when the line is full, or too slow for this task;
+  // UNAVAILABLE REASON_DRAINING.
   absl::Status Submit(Task task);
 
   // Runs what is waiting with UNAVAILABLE REASON_DRAINING and joins; nothing is
   // taken afterwards.
   void Stop();
+
+  size_t waiting_count() const;
 
  private:
   struct Waiting {
@@ -62,13 +69,20 @@ class SigningPool {
   };
   void Work();
   void ExpireWaiting();
+  void MeasureLocked(absl::Time now);
+  // Whether one more in the line would be done too late, as far as is known.
+  bool IsTooSlowLocked(absl::Time now, absl::Time deadline) const;
 
   const Options options_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable work_added_;  // for Work()
   std::condition_variable watch_;       // for ExpireWaiting()
   absl::Time watch_until_ = absl::InfinitePast();
   std::deque<Waiting> line_;
+  // Between two new tasks while others wait, lately; zero: not known.
+  absl::Duration interval_ = absl::ZeroDuration();
+  absl::Time taken_at_ =
+      absl::InfinitePast();  // the last one, if others waited
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };

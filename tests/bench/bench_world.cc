@@ -24,13 +24,25 @@ struct BenchWorld::Impl {
       shim->Play("C_Sign delay=20ms\n");
       module = FaultShim::Module();
     }
-    const std::string tokens =
+    std::string tokens =
         "tokens:\n  main: {module: " + module +
         ", label: main, pin_source: \"file:" + world.softhsm().pin_file() +
         "\", sessions: " + std::to_string(options.session_count) + "}\n";
-    server.emplace(world.WriteConfig(world.Config(
-        tokens, world.IdentitiesSection(),
-        options.ledger ? "state: {sqlite: {path: ledger.db}}\n" : "")));
+    std::string more;
+    if (options.ledger) more += "state: {sqlite: {path: ledger.db}}\n";
+    if (options.audit) {
+      world.softhsm().AddToken("logkey");
+      world.AddKey("logkey", "07", KeyAlgorithm::kP256);
+      tokens +=
+          "  logkey: {module: " + module +
+          ", label: logkey, pin_source: \"file:" + world.softhsm().pin_file() +
+          "\", sessions: 1}\n";
+      more +=
+          "audit: {dir: auditlog, origin: log.example/bench, key: {token: "
+          "logkey, id: \"07\"}}\n";
+    }
+    server.emplace(world.WriteConfig(
+        world.Config(tokens, world.IdentitiesSection(), more)));
     raw = {
         .module = module,
         .token_label = "main",

@@ -22,6 +22,7 @@ struct BenchWorldOptions {
   size_t session_count = 4;
   bool slow_token = false;  // each C_Sign takes 20 ms more, for both sides
   bool ledger = false;      // the server keeps what it signs
+  bool audit = false;  // the server keeps its log, the key on a token as slow
 };
 
 // One object at a time: the token is chosen by the environment of this process.

@@ -2,6 +2,7 @@
 // machine's speed changes by the minute, so both sides are measured in turn.
 //
 //   sign_bench [--json] [--rounds N] [--seconds S] [--sessions N] [--only WORD]
+//              [--audit]
 //
 //   throughput  signatures a second, through gRPC, mutual TLS and a codeseald
 //               process, over C_SignInit + C_Sign with as many sessions
@@ -45,6 +46,7 @@ using Json = nlohmann::json;
 
 struct Options {
   bool json = false;
+  bool audit = false;  // the server keeps its log
   int round_count = 9;
   double seconds = 1.0;  // of each side in each round
   size_t session_count = 4;
@@ -221,7 +223,8 @@ Json Measure(const Scenario& scenario, const Options& options) {
   const BenchWorld world({.key = scenario.key,
                           .session_count = scenario.session_count,
                           .slow_token = scenario.slow_token,
-                          .ledger = scenario.ledger});
+                          .ledger = scenario.ledger,
+                          .audit = options.audit});
   RawToken raw(world.raw_options());
   Remote remote(world);
   remote.Sign();  // The first signature starts the token's worker.
@@ -285,6 +288,10 @@ Options ReadOptions(int argc, char** argv) {
     const std::string word = argv[i];
     if (word == "--json") {
       options.json = true;
+      continue;
+    }
+    if (word == "--audit") {
+      options.audit = true;
       continue;
     }
     if (word == "--only" && i + 1 < argc) {

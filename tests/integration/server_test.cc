@@ -237,7 +237,7 @@ TEST_F(ServerTest, PolicySaysNoWithTheRulesName) {
 
 // --- who may -----------------------------------------------------------------
 
-TEST_F(ServerTest, IdentitiesAreShownToWhoMayUseThem) {
+TEST_F(ServerTest, promise_27_forbidden_and_unknown_look_the_same) {
   Start();
   const auto list = client_->ListIdentities();
   ASSERT_THAT(list, IsOk());
@@ -277,7 +277,7 @@ TEST_F(ServerTest, IdentitiesAreShownToWhoMayUseThem) {
   EXPECT_THAT(client_->Sign(pinned), HasReason(v1::REASON_IDENTITY_NOT_FOUND));
 }
 
-TEST_F(ServerTest, OnlyTheTrustedAuthoritysLivingClientsConnect) {
+TEST_F(ServerTest, promise_27_only_the_trusted_authoritys_living_clients) {
   Start();
   CertificateSpec spec;
   spec.uris = {ServerWorld::kClientUri};
@@ -303,7 +303,7 @@ TEST_F(ServerTest, OnlyTheTrustedAuthoritysLivingClientsConnect) {
   EXPECT_THAT(client_->Sign(NewRequest("rsa")), IsOk());
 }
 
-TEST_F(ServerTest, ExpiryBitesOnAnOpenConnection) {
+TEST_F(ServerTest, promise_28_expiry_bites_on_an_open_connection) {
   Start();
   CertificateSpec spec;
   spec.uris = {ServerWorld::kClientUri};
@@ -319,7 +319,7 @@ TEST_F(ServerTest, ExpiryBitesOnAnOpenConnection) {
   EXPECT_THAT(status, HasMessage("expired"));
 }
 
-TEST_F(ServerTest, TheDenyListBitesOnAnOpenConnection) {
+TEST_F(ServerTest, promise_28_the_deny_list_bites_on_an_open_connection) {
   world_.folder().Write("deny.yaml", "version: 1\ndeny: []\n");
   std::string config = world_.Config();
   config.replace(config.find("tls-ca.pem}"), 11,
@@ -382,7 +382,7 @@ TEST_F(ServerTest, HealthIsServedAndSigtermEndsItWell) {
   EXPECT_EQ(server_->Stop(), 0);
 }
 
-TEST_F(ServerTest, DrainAnswersWhateverWasTaken) {
+TEST_F(ServerTest, promise_37_drain_answers_whatever_was_taken) {
   Start();
   absl::Notification begun;
   std::atomic<int> signed_count = 0;
@@ -416,7 +416,7 @@ TEST_F(ServerTest, DrainAnswersWhateverWasTaken) {
   EXPECT_THAT(lost, SizeIs(0));
 }
 
-TEST_F(ServerTest, DrainEndsStreamsAfterTheirAnswers) {
+TEST_F(ServerTest, promise_37_drain_ends_streams_after_their_answers) {
   Start();
   grpc::ClientContext context;
   const auto stream = client_->OpenStream(context);
@@ -438,7 +438,7 @@ TEST_F(ServerTest, DrainEndsStreamsAfterTheirAnswers) {
   EXPECT_EQ(server_->Wait(), 0);
 }
 
-TEST_F(ServerTest, SurvivesMoreConnectionsThanDescriptors) {
+TEST_F(ServerTest, promise_33_more_connections_than_descriptors) {
   Start(world_.Config(), {.max_descriptors = 64});
   ASSERT_THAT(client_->Sign(NewRequest("ec")), IsOk());
   const std::string& address = server_->address();

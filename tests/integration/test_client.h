@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "codeseal/v1/audit.grpc.pb.h"
 #include "codeseal/v1/identity.grpc.pb.h"
 #include "codeseal/v1/ops.grpc.pb.h"
 #include "codeseal/v1/signing.grpc.pb.h"
@@ -42,6 +43,9 @@ class TestClient {
   absl::Status ClearPinHold(const std::string& token);
   // For services that have no function here.
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
+  std::unique_ptr<v1::AuditService::Stub> Audit() const {
+    return v1::AuditService::NewStub(channel_);
+  }
   // The answer of grpc.health.v1, "SERVING" or other.
   std::string Health(const std::string& service);
 

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <p11-kit/pkcs11.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -122,6 +123,7 @@ struct Rule {
   bool forward = false;  // call the real function, then return `rv`
   bool flip = false;
   bool swap = false;
+  bool kill_parent = false;
   std::string sticky_until;  // a function
   CK_FLAGS token_flags = 0;
   std::optional<uint64_t> max_sessions;
@@ -174,6 +176,8 @@ void ParseWord(const std::string& word, Rule& rule) {
     rule.forward = true;
   } else if (word == "flip") {
     rule.flip = true;
+  } else if (word == "kill-parent") {
+    rule.kill_parent = true;
   } else if (word == "swap") {
     rule.swap = true;
   } else {
@@ -300,6 +304,25 @@ void WriteJournal(const char* function, CK_RV rv) {
   close(fd);
 }
 
+void WriteSignature(const CK_BYTE* signature, CK_ULONG size) {
+  const char* path = std::getenv("CODESEAL_SHIM_JOURNAL");
+  if (path == nullptr || signature == nullptr) return;
+  std::string line;
+  for (CK_ULONG i = 0; i < size; ++i) {
+    constexpr char kDigits[] = "0123456789abcdef";
+    line += kDigits[signature[i] >> 4];
+    line += kDigits[signature[i] & 15];
+  }
+  line += '\n';
+  const int fd = open((std::string(path) + ".signatures").c_str(),
+                      O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0 || write(fd, line.data(), line.size()) !=
+                    static_cast<ssize_t>(line.size())) {
+    Fail("cannot write the journal");
+  }
+  close(fd);
+}
+
 std::optional<Rule> FindRule(std::string_view function) {
   const auto rules = TheScript().Rules();
   for (size_t i = 0; i < rules->size(); ++i) {
@@ -350,7 +373,12 @@ CK_RV Play(const char* function, const Forward& forward,
     }
     if (rule->hang) Hang(function);
     std::this_thread::sleep_for(rule->delay);
-    if (!rule->rv.has_value()) return forward();
+    if (rule->kill_parent && !rule->forward) kill(getppid(), SIGKILL);
+    if (!rule->rv.has_value()) {
+      const CK_RV rv = forward();
+      if (rule->kill_parent && rule->forward) kill(getppid(), SIGKILL);
+      return rv;
+    }
     if (!rule->sticky_until.empty()) {
       const std::lock_guard<std::mutex> lock(sticky_mutex);
       sticky_until = rule->sticky_until;
@@ -542,8 +570,10 @@ CK_RV HookC_Sign(CK_SESSION_HANDLE session, CK_BYTE* input, CK_ULONG input_size,
   const CK_RV rv = Play(
       "C_Sign",
       [&] {
-        return Real()->C_Sign(session, input, input_size, signature,
-                              signature_size);
+        const CK_RV made = Real()->C_Sign(session, input, input_size, signature,
+                                          signature_size);
+        if (made == CKR_OK) WriteSignature(signature, *signature_size);
+        return made;
       },
       &rule);
   if (rv == CKR_OK && rule.has_value() && rule->flip && signature != nullptr &&

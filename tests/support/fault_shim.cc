@@ -37,6 +37,18 @@ int FaultShim::CallCount(std::string_view function, std::string_view rv) const {
   return count;
 }
 
+std::vector<std::string> FaultShim::Signatures() const {
+  std::istringstream journal(folder_.Read("journal.signatures"));
+  std::vector<std::string> signatures;
+  for (std::string hex; journal >> hex;) {
+    std::string& bytes = signatures.emplace_back();
+    for (size_t i = 0; i + 1 < hex.size(); i += 2) {
+      bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+    }
+  }
+  return signatures;
+}
+
 std::set<int> FaultShim::Processes() const {
   std::set<int> processes;
   for (const Call& call : Journal()) processes.insert(call.process);

@@ -32,6 +32,8 @@ class FaultShim {
   int CallCount(std::string_view function) const;
   // Calls of it that returned `rv`, as "0xa0".
   int CallCount(std::string_view function, std::string_view rv) const;
+  // The bytes of every signature that was made so far.
+  std::vector<std::string> Signatures() const;
   // Processes and threads that appear in the journal.
   std::set<int> Processes() const;
   std::set<int> Threads() const;

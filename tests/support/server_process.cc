@@ -47,11 +47,7 @@ ServerWorld::ServerWorld()
       code_ca_(MakeCa("codeseal test CA")) {
   folder_.Write("tls-ca.pem", tls_ca_.pem());
   folder_.Write("code-ca.pem", code_ca_.pem());
-  CertificateSpec server;
-  server.common_name = "localhost";
-  server.dns_names = {"localhost"};
-  server.extended_key_usage = {kServerAuth};
-  WriteTls("server", Issue(server, tls_ca_));
+  AddServer("server");
   CertificateSpec client;
   client.uris = {kClientUri};
   AddClient("client", client);
@@ -67,6 +63,15 @@ void ServerWorld::WriteTls(const std::string& name,
   folder_.Write(name + ".pem", identity.pem());
   folder_.Write(name + ".key", identity.key_pem());
   chmod(files.key.c_str(), 0600);
+}
+
+ClientFiles ServerWorld::AddServer(const std::string& name) {
+  CertificateSpec server;
+  server.common_name = "localhost";
+  server.dns_names = {"localhost"};
+  server.extended_key_usage = {kServerAuth};
+  WriteTls(name, Issue(server, tls_ca_));
+  return Files(name);
 }
 
 ClientFiles ServerWorld::AddClient(const std::string& name,

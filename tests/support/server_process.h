@@ -69,6 +69,8 @@ class ServerWorld {
   // A TLS client certified by the authority that the server trusts.
   ClientFiles AddClient(const std::string& name, const CertificateSpec& spec);
   ClientFiles client() const { return Files("client"); }
+  // A server certificate certified by the same; "server" is in use.
+  ClientFiles AddServer(const std::string& name);
   std::string tls_ca() const { return folder_.Path("tls-ca.pem"); }
   // The code-signing root, which chains end in.
   std::string code_ca() const { return folder_.Path("code-ca.pem"); }

@@ -30,6 +30,10 @@ Entry FullEntry() {
   entry.decision = "allowed";
   entry.intent = uint64_t{1} << 60;
   entry.cms_sha256 = "ff";
+  entry.signature_sha256 = "0f";
+  entry.event = "identity_activated";
+  entry.subject = "main";
+  entry.detail = "because";
   entry.reason = "REASON_TOKEN_DOWN";
   entry.server = "1.0";
   return entry;
@@ -42,7 +46,7 @@ TEST(EntryTest, EveryFieldIsReadBack) {
   EXPECT_EQ(*parsed, entry);
   for (const EntryKind kind :
        {EntryKind::kStarted, EntryKind::kIntent, EntryKind::kSigned,
-        EntryKind::kFailed, EntryKind::kIndeterminate}) {
+        EntryKind::kFailed, EntryKind::kIndeterminate, EntryKind::kEvent}) {
     Entry small;
     small.kind = kind;
     EXPECT_EQ(*ParseEntry(EncodeEntry(small)), small);

@@ -23,27 +23,32 @@ namespace fs = std::filesystem;
 
 Bytes MakeEntry(EntryKind kind, const std::string& request_id,
                 std::optional<uint64_t> intent = std::nullopt,
-                const std::string& cms = "") {
+                const std::string& cms = "", const std::string& signature = "",
+                const std::string& client = "") {
   Entry entry;
   entry.kind = kind;
   entry.time = absl::FromUnixSeconds(1'700'000'000);
   entry.request_id = request_id;
   entry.intent = intent;
   entry.cms_sha256 = cms;
+  entry.signature_sha256 = signature;
+  entry.client = client;
   return EncodeEntry(entry);
 }
 
 class VerifyLogTest : public LogFixture {
  protected:
   static void Sign(Log& log, const std::string& request_id,
-                   const std::string& cms) {
-    const auto intent =
-        log.Append(MakeEntry(EntryKind::kIntent, request_id), AppendOptions());
+                   const std::string& cms, const std::string& signature = "",
+                   const std::string& client = "") {
+    const auto intent = log.Append(
+        MakeEntry(EntryKind::kIntent, request_id, std::nullopt, "", "", client),
+        AppendOptions());
     ASSERT_THAT(intent, IsOk());
     AppendOptions options;
     options.wants_receipt = true;
     ASSERT_THAT(log.Append(MakeEntry(EntryKind::kSigned, request_id,
-                                     intent->index, cms),
+                                     intent->index, cms, signature, client),
                            options),
                 IsOk());
   }
@@ -232,6 +237,10 @@ TEST_F(VerifyLogTest, FindsWhatDoesNotHoldTogether) {
     Sign(*log, "twice", "c2");
     Sign(*log, "replayed", "c3");
     Sign(*log, "replayed", "c3");
+    Sign(*log, "stamped again", "c6", "s1");
+    Sign(*log, "stamped again", "c7", "s1");
+    Sign(*log, "of two clients", "c8", "s2", "one");
+    Sign(*log, "of two clients", "c9", "s3", "two");
     Sign(*log, "withheld", "c4");
     ASSERT_THAT(
         log->Append(MakeEntry(EntryKind::kFailed, "withheld", log->size() - 2),

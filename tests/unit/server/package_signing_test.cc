@@ -55,8 +55,9 @@ class PackageSigningTest : public testing::ServerFixture {
     auto timestamps = TimestampAuthorities::Create(config_.authorities, clock_);
     ASSERT_THAT(timestamps, IsOk());
     timestamps_ = *std::move(timestamps);
-    handler_ = std::make_unique<RequestHandler>(
-        *store_, *gate_, *timestamps_, nullptr, config_.limits, clock_);
+    handler_ =
+        std::make_unique<RequestHandler>(*store_, *gate_, *timestamps_, nullptr,
+                                         nullptr, config_.limits, clock_);
   }
 
   std::vector<Certificate> Chain() const {

@@ -43,8 +43,9 @@ class RequestHandlerTest : public testing::ServerFixture {
     auto timestamps = TimestampAuthorities::Create(config_.authorities, clock_);
     ASSERT_THAT(timestamps, IsOk());
     timestamps_ = *std::move(timestamps);
-    handler_ = std::make_unique<RequestHandler>(
-        *store_, *gate_, *timestamps_, nullptr, config_.limits, clock_);
+    handler_ =
+        std::make_unique<RequestHandler>(*store_, *gate_, *timestamps_, nullptr,
+                                         nullptr, config_.limits, clock_);
   }
   // The tokens' threads end before the rest.
   ~RequestHandlerTest() override { store_.reset(); }

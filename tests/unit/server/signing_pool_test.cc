@@ -157,6 +157,38 @@ TEST(SigningPoolTest, WorkThatLeavesNoTimeForTheReplyIsNotBegun) {
   EXPECT_THAT(late.Wait(), HasReason(v1::REASON_DEADLINE_EXCEEDED));
 }
 
+// A token that takes a tenth of a second for each does not take on more than it
+// can do in time, and says so at once.
+TEST(SigningPoolTest, WhatCannotBeDoneInTimeIsRefusedWhenItComes) {
+  SigningPool pool({1, 1000, kLong});
+  const auto work = [](const absl::Status&) {
+    absl::SleepFor(absl::Milliseconds(100));
+  };
+  absl::Notification measured;
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_THAT(pool.Submit({absl::InfiniteFuture(), nullptr, work}), IsOk());
+  }
+  ASSERT_THAT(pool.Submit({absl::InfiniteFuture(), nullptr,
+                           [&](const absl::Status&) { measured.Notify(); }}),
+              IsOk());
+  ASSERT_TRUE(measured.WaitForNotificationWithTimeout(kLong));
+  Blocker blocker(pool);
+  const auto deadline = [] { return absl::Now() + absl::Seconds(1); };
+  int taken_count = 0;
+  absl::Status refused;
+  while (refused.ok() && taken_count < 100) {
+    refused = pool.Submit({deadline(), nullptr, [](const absl::Status&) {}});
+    taken_count += refused.ok() ? 1 : 0;
+  }
+  EXPECT_THAT(refused, HasReason(v1::REASON_OVERLOADED));
+  EXPECT_GE(taken_count, 1);
+  EXPECT_LE(taken_count, 10);
+  // Whoever has the time is taken.
+  EXPECT_THAT(pool.Submit({absl::InfiniteFuture(), nullptr,
+                           [](const absl::Status&) {}}),
+              IsOk());
+}
+
 TEST(SigningPoolTest, CancelledWorkIsDropped) {
   SigningPool pool({1, 10, kLong});
   Outcome outcome;

@@ -162,8 +162,9 @@ class TimestampedRequestTest : public testing::ServerFixture {
     gate_ = PeerGate::Create("", clock_).value();
     timestamps_ =
         TimestampAuthorities::Create(config_.authorities, clock_).value();
-    handler_ = std::make_unique<RequestHandler>(
-        *store_, *gate_, *timestamps_, nullptr, config_.limits, clock_);
+    handler_ =
+        std::make_unique<RequestHandler>(*store_, *gate_, *timestamps_, nullptr,
+                                         nullptr, config_.limits, clock_);
   }
 
   using Result = absl::StatusOr<v1::SignResponse>;
