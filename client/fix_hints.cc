@@ -351,6 +351,26 @@ std::string_view FixHint(Reason reason) {
     case v1::REASON_PROBLEMS_FOUND:
       return "see the advice with each finding, and ask again";
 
+    case v1::REASON_BAD_IDENTITY_TOKEN:
+      return "get a new token from the CI system for this job, with the "
+             "audience that the server expects";
+    case v1::REASON_QUOTA_EXCEEDED:
+      return "wait for the time that the message names; operators set the "
+             "identity's `limits`";
+    case v1::REASON_OUTSIDE_RELEASE_WINDOW:
+      return "sign within the identity's release windows, or ask operators to "
+             "open one";
+    case v1::REASON_APPROVAL_REQUIRED:
+      return "ask for approval with `codeseal grant request`, then sign again "
+             "when enough people have approved";
+    case v1::REASON_BAD_APPROVAL:
+      return "approve again with `codeseal approve` and a key that the "
+             "identity "
+             "lists as an approver's";
+    case v1::REASON_GRANT_NOT_FOUND:
+      return "see `codeseal grant list` for the grants there are";
+    case v1::REASON_GRANT_STATE:
+      return "request a new grant with `codeseal grant request`";
     case v1::REASON_BAD_AUDIT_LOG:
       return "this is no part of an audit log, or it is damaged: fetch it "
              "again, and if that does not help tell the signing team";
