@@ -28,6 +28,8 @@ struct SignerOptions {
   std::string token_uri;   // RFC 7512; empty: a server
   std::string chain_path;  // PEM with what the token does not hold
   bool imported_key_allowed = false;
+  std::string oidc_token_path;  // says which CI job this is; for a server
+  std::string grant;            // id of the grant that allows it
   // PEM: roots of the timestamp authority, for a token here; empty: those that
   // this machine trusts.
   std::string timestamp_roots_path;
@@ -181,6 +183,41 @@ struct IdentitiesDoctorCommand {
 };
 void RunIdentitiesDoctor(const IdentitiesDoctorCommand& command,
                          Reporter& reporter);
+
+// Grants: what people must agree to before a server signs it.
+struct GrantRequestCommand {
+  SignerOptions signer;
+  std::string identity;
+  std::vector<std::string> cdhashes;  // hexadecimal
+  std::string release;
+  std::vector<std::string> identifiers;
+  uint32_t max_uses = 0;  // 0: one for each cdhash
+  std::string lifetime;   // "4h"; empty: as long as the server lets it
+  std::string reason;
+};
+void RunGrantRequest(const GrantRequestCommand& command, Reporter& reporter);
+
+struct GrantListCommand {
+  SignerOptions signer;
+  std::string identity;  // empty: all
+  bool all = false;
+};
+void RunGrantList(const GrantListCommand& command, Reporter& reporter);
+
+struct GrantShowCommand {
+  SignerOptions signer;
+  std::string id;
+  bool revoke = false;
+};
+void RunGrantShow(const GrantShowCommand& command, Reporter& reporter);
+
+// The approval is signed with signer.token_uri's key.
+struct ApproveCommand {
+  SignerOptions signer;
+  std::string id;
+  bool reject = false;
+};
+void RunApprove(const ApproveCommand& command, Reporter& reporter);
 
 struct RequirementCompileCommand {
   std::string requirement;  // "=TEXT" or a path

@@ -12,6 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "codesign/base/bytes.h"
 #include "codesign/base/error.h"
@@ -66,9 +68,22 @@ std::string ChannelTarget(const std::string& server,
   return "ipv4:127.0.0.1:" + server.substr(kLocalhost.size());
 }
 
+std::shared_ptr<grpc::Channel> MakeChannel(
+    const std::string& server,
+    const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
+  grpc::ChannelArguments arguments;
+  // We try again ourselves, so that a request keeps its id.
+  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5000);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+  return grpc::CreateCustomChannel(ChannelTarget(server, arguments),
+                                   credentials, arguments);
+}
+
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(
+absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> OpenChannels(
     const ConnectionSettings& settings, const Clock& clock) {
   ASSIGN_OR_RETURN(std::string ca, ReadPem(settings.ca));
   ASSIGN_OR_RETURN(std::string cert, ReadPem(settings.cert));
@@ -92,22 +107,29 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(
         settings.key);
   }
 
-  grpc::ChannelArguments arguments;
-  // We try again ourselves, so that a request keeps its id.
-  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 5000);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
-  return grpc::CreateCustomChannel(
-      ChannelTarget(settings.server, arguments),
-      grpc::SslCredentials({std::move(ca), std::move(key), std::move(cert)}),
-      arguments);
+  std::shared_ptr<grpc::ChannelCredentials> credentials =
+      grpc::SslCredentials({std::move(ca), std::move(key), std::move(cert)});
+  if (!settings.identity_token.empty()) {
+    // "authorization: Bearer TOKEN", never over anything but TLS.
+    credentials = grpc::CompositeChannelCredentials(
+        credentials, grpc::AccessTokenCredentials(settings.identity_token));
+  }
+  std::vector<std::shared_ptr<grpc::Channel>> channels;
+  for (const std::string server :
+       absl::StrSplit(settings.server, ',', absl::SkipWhitespace())) {
+    channels.push_back(MakeChannel(
+        std::string(absl::StripAsciiWhitespace(server)), credentials));
+  }
+  if (!channels.empty()) return channels;
+  return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                   v1::REASON_USAGE, "--server names no address");
 }
 
 bool MayTryAgain(const absl::Status& status) {
   const Reason reason = GetReason(status);
   return (absl::IsUnavailable(status) || reason == v1::REASON_OVERLOADED ||
-          reason == v1::REASON_IN_PROGRESS) &&
+          reason == v1::REASON_IN_PROGRESS ||
+          reason == v1::REASON_INDETERMINATE) &&
          reason != v1::REASON_TLS_FAILED;
 }
 

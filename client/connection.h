@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -26,16 +27,17 @@ struct CallLimits {
   absl::Duration first_delay = absl::Milliseconds(250);  // doubles each time
 };
 
-// Reads the PEM files and makes a channel; the connection itself is made by
-// the first call. Our own certificate's dates are checked here, because a
-// server that refuses it can only hang up.
-// Errors: STAGE_USAGE or STAGE_TRANSPORT: REASON_FILE_NOT_FOUND,
+// Reads the PEM files and makes a channel to each server that the settings
+// name; the connections themselves are made by the first call. Our own
+// certificate's dates are checked here, because a server that refuses it can
+// only hang up. Errors: STAGE_USAGE or STAGE_TRANSPORT: REASON_FILE_NOT_FOUND,
 // _NOT_READABLE, REASON_BAD_CERTIFICATE, REASON_CERTIFICATE_EXPIRED, with the
 // file as subject.
-absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(
+absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> OpenChannels(
     const ConnectionSettings& settings, const Clock& clock);
 
-// Whether the same call, with the same request id, may succeed later.
+// Whether the call may succeed later: with the same request id, but for
+// REASON_INDETERMINATE, which wants a new one.
 bool MayTryAgain(const absl::Status& status);
 
 // Calls `attempt` until it succeeds, fails for good, or limits.attempt_count is

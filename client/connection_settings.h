@@ -13,10 +13,13 @@
 namespace codeseal::client {
 
 struct ConnectionSettings {
-  std::string server;  // HOST:PORT
+  std::string server;  // HOST:PORT, or several with ',' between: replicas
   std::string ca;      // path of PEM: CAs of the server's certificate
   std::string cert;    // path of PEM: our certificate and its issuers
   std::string key;     // path of PEM: its private key
+  // An OpenID Connect token that goes with every call: which CI job this is.
+  // Not from the file; empty: none.
+  std::string identity_token = {};
 };
 
 // What was given on the command line; empty means not given.

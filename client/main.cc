@@ -95,6 +95,18 @@ void Run(const IdentitiesShowCommand& command, Reporter& reporter) {
 void Run(const IdentitiesDoctorCommand& command, Reporter& reporter) {
   RunIdentitiesDoctor(command, reporter);
 }
+void Run(const GrantRequestCommand& command, Reporter& reporter) {
+  RunGrantRequest(command, reporter);
+}
+void Run(const GrantListCommand& command, Reporter& reporter) {
+  RunGrantList(command, reporter);
+}
+void Run(const GrantShowCommand& command, Reporter& reporter) {
+  RunGrantShow(command, reporter);
+}
+void Run(const ApproveCommand& command, Reporter& reporter) {
+  RunApprove(command, reporter);
+}
 void Run(const RequirementCompileCommand& command, Reporter& reporter) {
   RunRequirementCompile(command, reporter);
 }

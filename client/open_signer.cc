@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "client/connection.h"
 #include "client/connection_settings.h"
 #include "client/pin_prompt.h"
@@ -55,6 +56,24 @@ absl::StatusOr<std::shared_ptr<Timestamper>> OpenTimestamper(
                      ReadCertificates(options.timestamp_roots_path));
   }
   return std::make_shared<Timestamper>(std::move(tsa), WallClock());
+}
+
+// As the CI system gave it, in a file or a variable; empty: there is none.
+absl::StatusOr<std::string> ReadIdentityToken(const SignerOptions& options,
+                                              const Environment& environment) {
+  std::string path = options.oidc_token_path;
+  if (path.empty()) path = environment("CODESEAL_OIDC_TOKEN_FILE").value_or("");
+  if (path.empty()) return environment("CODESEAL_OIDC_TOKEN").value_or("");
+  ASSIGN_OR_RETURN(const Bytes text, ReadSmallFile(path));
+  const std::string token(absl::StripAsciiWhitespace(ToString(text)));
+  // A header holds nothing else; gRPC would drop the call without a word.
+  const bool clean = std::all_of(token.begin(), token.end(),
+                                 [](char c) { return c > ' ' && c < 0x7f; });
+  if (clean && !token.empty()) return token;
+  return WithSubject(MakeError(absl::StatusCode::kInvalidArgument,
+                               v1::STAGE_USAGE, v1::REASON_BAD_IDENTITY_TOKEN,
+                               "the file holds no OpenID Connect token"),
+                     path);
 }
 
 absl::StatusOr<std::unique_ptr<Signer>> OpenTokenSigner(
@@ -110,23 +129,34 @@ absl::StatusOr<LocalToken> OpenLocalToken(const std::string& text,
   return local;
 }
 
+absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> OpenServers(
+    const SignerOptions& options) {
+  const Environment environment = ProcessEnvironment();
+  ASSIGN_OR_RETURN(ConnectionSettings settings,
+                   ResolveConnection(options.connection, environment,
+                                     DefaultSettingsPath(environment)));
+  ASSIGN_OR_RETURN(settings.identity_token,
+                   ReadIdentityToken(options, environment));
+  return OpenChannels(settings, WallClock());
+}
+
 absl::StatusOr<std::unique_ptr<Signer>> OpenSigner(
     const SignerOptions& options, const TimestampWish& timestamp,
     bool validate_only) {
   if (!options.token_uri.empty()) {
     return OpenTokenSigner(options, timestamp, validate_only);
   }
-  const Environment environment = ProcessEnvironment();
-  ASSIGN_OR_RETURN(const ConnectionSettings settings,
-                   ResolveConnection(options.connection, environment,
-                                     DefaultSettingsPath(environment)));
-  ASSIGN_OR_RETURN(std::shared_ptr<grpc::Channel> channel,
-                   OpenChannel(settings, WallClock()));
+  ASSIGN_OR_RETURN(std::vector<std::shared_ptr<grpc::Channel>> channels,
+                   OpenServers(options));
   RemoteSignerOptions signer_options;
   signer_options.limits.timeout = options.timeout;
   signer_options.timestamp = timestamp;
   signer_options.validate_only = validate_only;
-  return MakeRemoteSigner(std::move(channel), signer_options);
+  signer_options.grant =
+      options.grant.empty()
+          ? ProcessEnvironment()("CODESEAL_GRANT").value_or("")
+          : options.grant;
+  return MakeRemoteSigner(std::move(channels), signer_options);
 }
 
 }  // namespace codeseal::client

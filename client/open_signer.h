@@ -3,6 +3,8 @@
 #ifndef CODESEAL_CLIENT_OPEN_SIGNER_H_
 #define CODESEAL_CLIENT_OPEN_SIGNER_H_
 
+#include <grpcpp/channel.h>
+
 #include <memory>
 #include <string>
 
@@ -36,6 +38,12 @@ struct LocalToken {
 // and Token::Create().
 absl::StatusOr<LocalToken> OpenLocalToken(
     const std::string& uri, absl::Duration patience = absl::ZeroDuration());
+
+// The settings for a server, with the identity token if there is one: from
+// --oidc-token-file, CODESEAL_OIDC_TOKEN_FILE or CODESEAL_OIDC_TOKEN.
+// Errors: ResolveConnection()'s; those of files.
+absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> OpenServers(
+    const SignerOptions& options);
 
 }  // namespace codeseal::client
 

@@ -41,6 +41,11 @@ struct Parsed {
   IdentitiesListCommand list;
   IdentitiesShowCommand identity;
   IdentitiesDoctorCommand doctor;
+  GrantRequestCommand grant_request;
+  GrantListCommand grant_list;
+  GrantShowCommand grant_show;
+  GrantShowCommand grant_revoke;
+  ApproveCommand approve;
   RequirementCompileCommand compile;
   RequirementDumpCommand dump;
   RequirementTestCommand test;
@@ -66,7 +71,8 @@ void AddConnectionOptions(CLI::App& app, ConnectionSettings& connection,
     app.add_option(name, value, description)->type_name(type)->group(group);
   };
   add("--server", connection.server,
-      "codeseald (or CODESEAL_SERVER, or ~/.config/codeseal/client.yaml)",
+      "codeseald (or CODESEAL_SERVER, or ~/.config/codeseal/client.yaml); "
+      "several replicas with commas between",
       "HOST:PORT");
   add("--ca", connection.ca, "CAs of the server's certificate (CODESEAL_CA)",
       "PEM");
@@ -88,6 +94,12 @@ void AddSignerOptions(CLI::App& app, SignerOptions& signer, Parsed& parsed) {
       "URI");
   add("--chain", signer.chain_path,
       "certificates that the token does not hold (CODESEAL_CHAIN)", "PEM");
+  add("--oidc-token-file", signer.oidc_token_path,
+      "OpenID Connect token of this CI job (CODESEAL_OIDC_TOKEN_FILE, or the "
+      "token itself in CODESEAL_OIDC_TOKEN)",
+      "FILE");
+  add("--grant", signer.grant,
+      "the grant that allows it, see `codeseal grant` (CODESEAL_GRANT)", "ID");
   add("--timestamp-roots", signer.timestamp_roots_path,
       "with --token: roots that --timestamp=URL may end in (default: those "
       "that this machine trusts)",
@@ -382,6 +394,64 @@ void AddIdentities(CLI::App& root, Parsed& parsed) {
   AddOutputOptions(checkup, parsed);
 }
 
+void AddGrants(CLI::App& root, Parsed& parsed) {
+  CLI::App& app = *root.add_subcommand(
+      "grant", "Ask people to agree before a server signs");
+  app.require_subcommand(1);
+  GrantRequestCommand& ask = parsed.grant_request;
+  CLI::App& request = *app.add_subcommand("request", "Ask for a grant");
+  request
+      .add_option("-s,--identity", ask.identity,
+                  "identity (default: CODESEAL_IDENTITY)")
+      ->type_name("IDENTITY");
+  request
+      .add_option("--cdhash", ask.cdhashes,
+                  "what may be signed, as `codeseal sign -n` prints it; again "
+                  "for each slice and digest")
+      ->type_name("HEX");
+  request
+      .add_option("--release", ask.release,
+                  "or: a release that is not built yet")
+      ->type_name("NAME");
+  request
+      .add_option("--identifier", ask.identifiers,
+                  "with --release: identifiers of its code")
+      ->type_name("ID");
+  request.add_option("--uses", ask.max_uses, "signatures (default: one each)")
+      ->type_name("N");
+  request
+      .add_option("--for", ask.lifetime,
+                  "how long, such as 2h (default: as long as it may be)")
+      ->type_name("TIME");
+  request.add_option("--reason", ask.reason, "for those who decide")
+      ->type_name("TEXT");
+  AddSignerOptions(request, ask.signer, parsed);
+  AddOutputOptions(request, parsed);
+  CLI::App& list = *app.add_subcommand("list", "List grants");
+  list.add_option("-s,--identity", parsed.grant_list.identity, "of this one")
+      ->type_name("IDENTITY");
+  list.add_flag("--all", parsed.grant_list.all, "those that are over, too");
+  AddSignerOptions(list, parsed.grant_list.signer, parsed);
+  AddOutputOptions(list, parsed);
+  const auto add_one = [&](const char* name, const char* description,
+                           GrantShowCommand& command) {
+    CLI::App& one = *app.add_subcommand(name, description);
+    one.add_option("ID", command.id, "the grant")->required()->type_name("");
+    AddSignerOptions(one, command.signer, parsed);
+    AddOutputOptions(one, parsed);
+  };
+  add_one("show", "Show one, with its signed approvals", parsed.grant_show);
+  add_one("revoke", "End one", parsed.grant_revoke);
+  CLI::App& approve = *root.add_subcommand(
+      "approve", "Approve a grant; --token names the key that signs for it");
+  approve.add_option("ID", parsed.approve.id, "the grant")
+      ->required()
+      ->type_name("");
+  approve.add_flag("--reject", parsed.approve.reject, "reject it instead");
+  AddSignerOptions(approve, parsed.approve.signer, parsed);
+  AddOutputOptions(approve, parsed);
+}
+
 void AddRequirement(CLI::App& root, Parsed& parsed) {
   CLI::App& app = *root.add_subcommand("requirement",
                                        "Compile, print and test requirements");
@@ -441,6 +511,7 @@ std::unique_ptr<CLI::App> MakeApp(Parsed& parsed) {
   AddOutputOptions(strip, parsed);
   AddDetached(*app, parsed);
   AddIdentities(*app, parsed);
+  AddGrants(*app, parsed);
   AddRequirement(*app, parsed);
   AddCollect(
       audit::AddAuditCommands(*app, parsed.audit.run, parsed.audit.subject),
@@ -494,6 +565,11 @@ Command Choose(const std::string& name, Parsed& parsed) {
   if (name == "identities list") return parsed.list;
   if (name == "identities show") return parsed.identity;
   if (name == "identities doctor") return parsed.doctor;
+  if (name == "grant request") return parsed.grant_request;
+  if (name == "grant list") return parsed.grant_list;
+  if (name == "grant show") return parsed.grant_show;
+  if (name == "grant revoke") return parsed.grant_revoke;
+  if (name == "approve") return parsed.approve;
   if (name == "requirement compile") return parsed.compile;
   if (name == "requirement dump") return parsed.dump;
   if (name == "requirement test") return parsed.test;
@@ -573,6 +649,16 @@ Invocation ParseCommandLine(const std::vector<std::string>& arguments,
   parsed.list.signer.timeout = timeout;
   parsed.identity.signer.timeout = timeout;
   parsed.doctor.signer.timeout = timeout;
+  parsed.grant_request.signer.timeout = timeout;
+  parsed.grant_list.signer.timeout = timeout;
+  parsed.grant_show.signer.timeout = timeout;
+  parsed.grant_revoke.signer.timeout = timeout;
+  parsed.grant_revoke.revoke = true;
+  parsed.approve.signer.timeout = timeout;
+  if (parsed.grant_request.identity.empty()) {
+    parsed.grant_request.identity =
+        environment("CODESEAL_IDENTITY").value_or("");
+  }
   if (parsed.sign.identity.empty()) {
     parsed.sign.identity = environment("CODESEAL_IDENTITY").value_or("");
   }

@@ -31,6 +31,7 @@ using Command = std::variant<
     AssessCommand, PreflightCommand, StripCommand, DetachCommand, AttachCommand,
     AuditCommand, AuditCollectCommand, CheckConstraintCommand,
     IdentitiesListCommand, IdentitiesShowCommand, IdentitiesDoctorCommand,
+    GrantRequestCommand, GrantListCommand, GrantShowCommand, ApproveCommand,
     RequirementCompileCommand, RequirementDumpCommand, RequirementTestCommand,
     SecurityFindIdentityCommand, SecurityDecodeCmsCommand>;
 

@@ -5,6 +5,8 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <optional>
+#include <random>
 #include <string>
 #include <thread>
 #include <utility>
@@ -179,11 +181,14 @@ class SigningStream {
 
 class RemoteSigner : public Signer {
  public:
-  RemoteSigner(std::shared_ptr<grpc::Channel> channel,
+  RemoteSigner(const std::vector<std::shared_ptr<grpc::Channel>>& channels,
                const RemoteSignerOptions& options)
-      : options_(options),
-        signing_(v1::SigningService::NewStub(channel)),
-        identities_(v1::IdentityService::NewStub(channel)) {}
+      : options_(options), current_(std::random_device()() % channels.size()) {
+    for (const std::shared_ptr<grpc::Channel>& each : channels) {
+      replicas_.push_back({v1::SigningService::NewStub(each),
+                           v1::IdentityService::NewStub(each)});
+    }
+  }
 
   absl::StatusOr<SigningIdentity> GetIdentity(
       const std::string& name) override {
@@ -191,7 +196,7 @@ class RemoteSigner : public Signer {
     request.set_name(name);
     v1::Identity response;
     const absl::Status status = Call([&](grpc::ClientContext& context) {
-      return identities_->GetIdentity(&context, request, &response);
+      return replica().identities->GetIdentity(&context, request, &response);
     });
     if (GetReason(status) == v1::REASON_IDENTITY_NOT_FOUND) {
       return WithSubject(status, "identity " + name);
@@ -207,8 +212,8 @@ class RemoteSigner : public Signer {
   absl::StatusOr<std::vector<SigningIdentity>> ListIdentities() override {
     v1::ListIdentitiesResponse response;
     RETURN_IF_ERROR(Call([&](grpc::ClientContext& context) {
-      return identities_->ListIdentities(&context, v1::ListIdentitiesRequest(),
-                                         &response);
+      return replica().identities->ListIdentities(
+          &context, v1::ListIdentitiesRequest(), &response);
     }));
     std::vector<SigningIdentity> identities;
     for (const v1::Identity& wire : response.identities()) {
@@ -241,10 +246,14 @@ class RemoteSigner : public Signer {
       absl::Status status;
       std::vector<size_t> again;
       for (const size_t i : pending) {
-        if (!MayTryAgain(results[i].status())) continue;
-        status = results[i].status();
+        const absl::Status failed = AfterFailure(results[i].status());
+        if (!MayTryAgain(failed)) continue;
+        results[i] = failed;
+        RenewIfIndeterminate(failed, request_ids[i]);
+        status = failed;
         again.push_back(i);
       }
+      if (absl::IsUnavailable(status)) UseNextReplica();
       pending = std::move(again);
       done_count = slices.size() - pending.size();
       return status;
@@ -278,11 +287,19 @@ class RemoteSigner : public Signer {
     request.mutable_artifact()->set_path(plan.path());
     request.set_timestamp(options_.timestamp.mode);
     request.set_timestamp_url(options_.timestamp.url);
+    request.set_grant(options_.grant);
     request.set_validate_only(options_.validate_only);
 
     v1::SignResponse response;
-    const absl::Status status = Call([&](grpc::ClientContext& context) {
-      return signing_->Sign(&context, request, &response);
+    absl::Status status;
+    std::string request_id = request.request_id();
+    status = Call([&](grpc::ClientContext& context) {
+      RenewIfIndeterminate(status, request_id);
+      request.set_request_id(request_id);
+      const grpc::Status answer =
+          replica().signing->Sign(&context, request, &response);
+      status = GrpcToStatus(answer);
+      return answer;
     });
     if (!status.ok()) return WithRequestId(status, request.request_id());
     PackageSignatures signatures;
@@ -302,8 +319,38 @@ class RemoteSigner : public Signer {
     return CallWithRetry(options_.limits, [&] {
       grpc::ClientContext context;
       SetDeadline(context);
-      return GrpcToStatus(call(context));
+      absl::Status status = AfterFailure(GrpcToStatus(call(context)));
+      if (absl::IsUnavailable(status)) UseNextReplica();
+      return status;
     });
+  }
+
+  struct Replica {
+    std::unique_ptr<v1::SigningService::Stub> signing;
+    std::unique_ptr<v1::IdentityService::Stub> identities;
+  };
+  const Replica& replica() const { return replicas_[current_]; }
+  void UseNextReplica() { current_ = (current_ + 1) % replicas_.size(); }
+
+  // A server that dies in a handshake looks like one that we cannot trust; with
+  // several there is another one to ask.
+  absl::Status AfterFailure(absl::Status status) const {
+    std::optional<ErrorDetail> detail = GetErrorDetail(status);
+    if (replicas_.size() == 1 || !detail.has_value() ||
+        detail->reason() != v1::REASON_TLS_FAILED) {
+      return status;
+    }
+    detail->set_reason(v1::REASON_SERVER_UNREACHABLE);
+    return WithErrorDetail(std::move(status), *detail);
+  }
+
+  // Nobody knows whether the key was used for that id, so it is never used
+  // again; nobody has a signature of it either.
+  static void RenewIfIndeterminate(const absl::Status& status,
+                                   std::string& request_id) {
+    if (GetReason(status) == v1::REASON_INDETERMINATE) {
+      request_id = NewRequestId();
+    }
   }
 
   void SetDeadline(grpc::ClientContext& context) const {
@@ -328,6 +375,7 @@ class RemoteSigner : public Signer {
     request.mutable_artifact()->set_architecture(slice.plan->architecture);
     request.set_timestamp(options_.timestamp.mode);
     request.set_timestamp_url(options_.timestamp.url);
+    request.set_grant(options_.grant);
     request.set_validate_only(options_.validate_only);
     return request;
   }
@@ -341,7 +389,8 @@ class RemoteSigner : public Signer {
                  const std::function<v1::SignRequest(size_t)>& build_request) {
     grpc::ClientContext context;
     SetDeadline(context);
-    const std::unique_ptr<Stream> stream = signing_->SignStream(&context);
+    const std::unique_ptr<Stream> stream =
+        replica().signing->SignStream(&context);
     SigningStream reader(*stream, std::move(waiting), on_answer);
 
     v1::SignStreamRequest message;
@@ -400,15 +449,16 @@ class RemoteSigner : public Signer {
   }
 
   const RemoteSignerOptions options_;
-  const std::unique_ptr<v1::SigningService::Stub> signing_;
-  const std::unique_ptr<v1::IdentityService::Stub> identities_;
+  std::vector<Replica> replicas_;
+  size_t current_;  // of replicas_
 };
 
 }  // namespace
 
-std::unique_ptr<Signer> MakeRemoteSigner(std::shared_ptr<grpc::Channel> channel,
-                                         const RemoteSignerOptions& options) {
-  return std::make_unique<RemoteSigner>(std::move(channel), options);
+std::unique_ptr<Signer> MakeRemoteSigner(
+    std::vector<std::shared_ptr<grpc::Channel>> channels,
+    const RemoteSignerOptions& options) {
+  return std::make_unique<RemoteSigner>(channels, options);
 }
 
 }  // namespace codeseal::client

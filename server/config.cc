@@ -116,14 +116,130 @@ void ReadToken(YamlContext& context, const std::string& name,
   section.Finish();
 }
 
+// {provider: NAME, CLAIM: VALUE, ...}
+void ReadTokenRule(YamlSection& section, PeerRule& rule) {
+  section.ReadString("provider", kRequired, rule.provider);
+  section.ReadSection("claims", kRequired, [&](YamlSection& claims) {
+    for (const std::string& name : claims.Names()) {
+      claims.ReadString(name, kRequired, rule.claims[name]);
+    }
+    claims.Finish();
+  });
+  section.Finish();
+}
+
+bool IsLoopbackUrl(const std::string& url) {
+  return url.starts_with("http://127.0.0.1:") ||
+         url.starts_with("http://localhost:") ||
+         url.starts_with("http://[::1]:");
+}
+
+void ReadOidcProvider(const std::string& name, YamlSection& section,
+                      OidcProviderConfig& provider) {
+  provider.name = name;
+  section.ReadString("issuer", kRequired, provider.issuer);
+  section.ReadString("audience", kRequired, provider.audience);
+  std::string type = "github";
+  section.ReadWord<std::string>(
+      "type", {{"github", "github"}, {"gitlab", "gitlab"}}, type);
+  provider.id_claim = type == "github" ? "repository_id" : "project_id";
+  if (section.ReadStrings("algorithms", provider.algorithms)) {
+    for (const std::string& each : provider.algorithms) {
+      if (each == "RS256" || each == "ES256") continue;
+      section.Report("algorithms", "want RS256, ES256 or both");
+    }
+  }
+  const bool file =
+      section.ReadPath("keys_file", kOptional, provider.keys_file);
+  const bool url = section.ReadString("keys_url", kOptional, provider.keys_url);
+  if (file == url) section.Report("keys_url", "want keys_url or keys_file");
+  if (url && !provider.keys_url.starts_with("https://") &&
+      !IsLoopbackUrl(provider.keys_url)) {
+    section.Report("keys_url",
+                   "want https: whoever changes the keys on their "
+                   "way here can sign");
+  }
+  section.ReadDuration("refresh", provider.refresh);
+  section.ReadDuration("max_age", provider.max_age);
+  section.ReadDuration("leeway", provider.leeway, absl::Minutes(5));
+  section.Finish();
+}
+
+// A rule that anybody with a repository of the right name fulfils is none.
+void CheckTokenRules(YamlSection& section, const ServerConfig& config,
+                     const std::vector<PeerRule>& rules) {
+  for (const PeerRule& rule : rules) {
+    if (rule.provider.empty()) continue;
+    const auto provider = std::find_if(
+        config.oidc.begin(), config.oidc.end(),
+        [&](const auto& each) { return each.name == rule.provider; });
+    if (provider == config.oidc.end()) {
+      section.Report("allow", rule.provider + " is not under oidc");
+      continue;
+    }
+    const auto id = rule.claims.find(provider->id_claim);
+    if (id == rule.claims.end() || id->second.empty() ||
+        id->second.find_first_not_of("0123456789") != std::string::npos) {
+      section.Report("allow", "a rule for " + rule.provider +
+                                  " must name the " + provider->id_claim +
+                                  ", a number: names are given away again");
+    }
+    if (provider->id_claim == "repository_id" &&
+        !rule.claims.contains("job_workflow_ref")) {
+      section.Report("allow", "a rule for " + rule.provider +
+                                  " must name the job_workflow_ref: any "
+                                  "workflow of the repository would do");
+    }
+  }
+}
+
+void ReadPeerRule(YamlSection& section, std::vector<PeerRule>& rules);
+
+void ReadApprover(YamlSection& section, ApprovalConfig& approvals) {
+  ApproverConfig& approver = approvals.approvers.emplace_back();
+  section.ReadString("name", kRequired, approver.name);
+  section.ReadPath("key", kRequired, approver.key);
+  std::vector<PeerRule> rules;
+  section.ReadSection("peer", kRequired,
+                      [&](YamlSection& rule) { ReadPeerRule(rule, rules); });
+  if (!rules.empty()) approver.peer = rules.front();
+  section.Finish();
+}
+
+void ReadApprovals(YamlSection& section, ApprovalConfig& approvals) {
+  section.ReadCount("quorum", 1, 100, approvals.quorum);
+  if (approvals.quorum == 0) section.Report("quorum", "the key is missing");
+  section.ReadDuration("window", approvals.window, absl::Hours(24 * 31));
+  section.ReadCount("max_uses", 1, 1'000'000, approvals.max_uses);
+  section.ReadSections("approvers", kRequired, [&](YamlSection& approver) {
+    ReadApprover(approver, approvals);
+  });
+  section.Finish();
+  if (approvals.approvers.size() < approvals.quorum) {
+    section.Report("quorum", "there are fewer approvers than that");
+  }
+  for (size_t i = 0; i < approvals.approvers.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      if (approvals.approvers[i].name == approvals.approvers[j].name) {
+        section.Report("approvers",
+                       approvals.approvers[i].name + " is given twice");
+      }
+    }
+  }
+}
+
 void ReadPeerRule(YamlSection& section, std::vector<PeerRule>& rules) {
   PeerRule rule;
   const bool spiffe = section.ReadString("spiffe", kOptional, rule.spiffe);
   const bool dns = section.ReadString("dns", kOptional, rule.dns);
   const bool fingerprint =
       section.ReadString("fingerprint", kOptional, rule.fingerprint);
-  if (!spiffe && !dns && !fingerprint) {
-    section.Report("spiffe", "want at least one of spiffe, dns, fingerprint");
+  const bool oidc = section.ReadSection(
+      "oidc", kOptional,
+      [&](YamlSection& token) { ReadTokenRule(token, rule); });
+  if (!spiffe && !dns && !fingerprint && !oidc) {
+    section.Report("spiffe",
+                   "want at least one of spiffe, dns, fingerprint, oidc");
   }
   if (spiffe && !rule.spiffe.starts_with("spiffe://")) {
     section.Report("spiffe", "want a pattern that starts with spiffe://");
@@ -225,20 +341,80 @@ void ReadVersion(YamlSection& section, IdentityConfig& identity) {
   identity.versions.push_back(std::move(version));
 }
 
-void ReadRules(YamlSection& section, IdentityRules& rules) {
-  section.ReadString("team", kOptional, rules.team);
-  section.ReadStrings("identifiers", rules.identifiers);
+void ReadFlags(YamlSection& section, const char* name, uint32_t& value) {
   std::vector<std::string> words;
-  section.ReadStrings("require_flags", words);
+  section.ReadStrings(name, words);
   for (const std::string& word : words) {
     const absl::StatusOr<uint32_t> flags = ParseCodeDirectoryFlags(word);
     if (flags.ok()) {
-      rules.require_flags |= *flags;
+      value |= *flags;
     } else {
-      section.Report("require_flags", std::string(Message(flags.status())));
+      section.Report(name, std::string(Message(flags.status())));
     }
   }
+}
+
+void ReadQuotas(YamlSection& section, QuotaConfig& quotas) {
+  constexpr uint32_t kMax = 1'000'000'000;
+  section.ReadCount("per_minute", 1, kMax, quotas.per_minute);
+  section.ReadCount("per_hour", 1, kMax, quotas.per_hour);
+  section.ReadCount("per_day", 1, kMax, quotas.per_day);
+  section.ReadCount("client_per_minute", 1, kMax, quotas.client_per_minute);
+  section.ReadCount("client_per_hour", 1, kMax, quotas.client_per_hour);
+  section.ReadCount("client_per_day", 1, kMax, quotas.client_per_day);
+  section.Finish();
+}
+
+void ReadReleaseWindow(YamlSection& section,
+                       std::vector<ReleaseWindow>& windows) {
+  ReleaseWindow& window = windows.emplace_back();
+  const std::vector<std::string> names = {"mon", "tue", "wed", "thu",
+                                          "fri", "sat", "sun"};
+  std::vector<std::string> days = names;
+  section.ReadStrings("days", days);
+  for (const std::string& day : days) {
+    const auto name = std::find(names.begin(), names.end(), day);
+    if (name == names.end()) {
+      section.Report("days", "'" + day +
+                                 "' is none of mon, tue, wed, thu, "
+                                 "fri, sat, sun");
+    } else {
+      window.days[static_cast<size_t>(name - names.begin())] = true;
+    }
+  }
+  const auto read_time = [&](const char* name, int& minute) {
+    std::string text;
+    if (section.ReadString(name, kOptional, text) &&
+        !ParseTimeOfDay(text, minute)) {
+      section.Report(name, "want a time of day such as \"09:30\"");
+    }
+  };
+  read_time("from", window.from_minute);
+  read_time("to", window.to_minute);
+  std::string zone = "UTC";
+  section.ReadString("zone", kOptional, zone);
+  if (!absl::LoadTimeZone(zone, &window.zone)) {
+    section.Report("zone", "this machine knows no time zone " + zone +
+                               "; want a name such as Europe/Berlin");
+  }
+  section.Finish();
+}
+
+void ReadRules(YamlSection& section, IdentityRules& rules) {
+  section.ReadString("team", kOptional, rules.team);
+  section.ReadStrings("identifiers", rules.identifiers);
+  ReadFlags(section, "require_flags", rules.require_flags);
+  ReadFlags(section, "forbid_flags", rules.forbid_flags);
+  if ((rules.require_flags & rules.forbid_flags) != 0) {
+    section.Report("forbid_flags", "a flag cannot be required and forbidden");
+  }
   section.ReadStrings("entitlements_deny", rules.entitlements_deny);
+  section.ReadStrings("entitlements_allow", rules.entitlements_allow);
+  section.ReadWord<DigestKind>("min_digest",
+                               {{"sha1", DigestKind::kSha1},
+                                {"sha256", DigestKind::kSha256},
+                                {"sha384", DigestKind::kSha384}},
+                               rules.min_digest);
   section.ReadBool("allow_digest_only", rules.allow_digest_only);
   section.ReadBool("allow_packages", rules.allow_packages);
   section.Finish();
@@ -309,6 +485,10 @@ void ReadIdentityTimestamp(YamlSection& section, const ServerConfig& config,
   for (const std::string& name : timestamp.also) require("also", name);
 }
 
+bool KeepsRows(const StateConfig& state) {
+  return !state.ledger.empty() || !state.postgres.dsn_file.empty();
+}
+
 void ReadIdentity(YamlSection& section, ServerConfig& config) {
   IdentityConfig identity;
   section.ReadString("name", kRequired, identity.name);
@@ -328,6 +508,30 @@ void ReadIdentity(YamlSection& section, ServerConfig& config) {
   });
   section.ReadSections("allow", kRequired, [&](YamlSection& rule) {
     ReadPeerRule(rule, identity.allow);
+  });
+  section.ReadSections("digest_only", kOptional, [&](YamlSection& rule) {
+    ReadPeerRule(rule, identity.digest_only);
+  });
+  if (!identity.digest_only.empty()) identity.rules.allow_digest_only = true;
+  section.ReadSection("limits", kOptional, [&](YamlSection& limits) {
+    ReadQuotas(limits, identity.limits);
+  });
+  section.ReadSection("approvals", kOptional, [&](YamlSection& approvals) {
+    ReadApprovals(approvals, identity.approvals);
+  });
+  CheckTokenRules(section, config, identity.allow);
+  const bool has_token_rules =
+      std::any_of(identity.allow.begin(), identity.allow.end(),
+                  [](const PeerRule& rule) { return !rule.provider.empty(); });
+  if (!KeepsRows(config.state) &&
+      (identity.limits != QuotaConfig() || identity.approvals.quorum != 0 ||
+       has_token_rules)) {
+    section.Report("name",
+                   "limits, approvals and rules with oidc need state: "
+                   "{sqlite: ...} or {postgres: ...}");
+  }
+  section.ReadSections("release_windows", kOptional, [&](YamlSection& window) {
+    ReadReleaseWindow(window, identity.release_windows);
   });
   section.ReadDuration("overlap", identity.overlap);
   section.ReadDuration("expiry_warning", identity.expiry_warning, kYear);
@@ -366,6 +570,14 @@ void ReadLimits(YamlSection& section, LimitsConfig& limits) {
   }
 }
 
+void ReadPostgres(YamlSection& section, PostgresConfig& postgres) {
+  section.ReadPath("dsn_file", kRequired, postgres.dsn_file);
+  section.ReadDuration("timeout", postgres.timeout, absl::Minutes(1));
+  section.ReadDuration("lease", postgres.lease, absl::Hours(1));
+  section.ReadCount("connections", 1, 64, postgres.connections);
+  section.Finish();
+}
+
 void ReadState(YamlContext& context, YamlSection& section, StateConfig& state) {
   std::string folder;
   if (section.ReadString("folder", kOptional, folder)) {
@@ -378,6 +590,12 @@ void ReadState(YamlContext& context, YamlSection& section, StateConfig& state) {
     }
     sqlite.Finish();
   });
+  section.ReadSection("postgres", kOptional, [&](YamlSection& postgres) {
+    ReadPostgres(postgres, state.postgres);
+  });
+  if (!state.ledger.empty() && !state.postgres.dsn_file.empty()) {
+    section.Report("postgres", "want sqlite or postgres, not both");
+  }
   section.ReadDuration("retention", state.retention);
   section.Finish();
 }
@@ -459,6 +677,10 @@ void ReadServer(YamlContext& context, YamlSection& section,
   section.ReadNamedSections(
       "tsa", kOptional, [&](const std::string& name, YamlSection& tsa) {
         ReadTsa(name, tsa, config.authorities.emplace_back());
+      });
+  section.ReadNamedSections(
+      "oidc", kOptional, [&](const std::string& name, YamlSection& provider) {
+        ReadOidcProvider(name, provider, config.oidc.emplace_back());
       });
   section.ReadSections("identities", kRequired, [&](YamlSection& identity) {
     ReadIdentity(identity, config);

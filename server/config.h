@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,8 +19,10 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "codeseal/v1/identity.pb.h"
+#include "codesign/base/digest.h"
 #include "codesign/cms/timestamp.h"
 #include "hsm/token.h"
+#include "server/release_window.h"
 
 namespace codeseal {
 
@@ -41,15 +44,66 @@ struct PeerRule {
   std::string spiffe;       // pattern of a URI SAN, '*' stops at '/'
   std::string dns;          // pattern of a DNS SAN, '*' stops at '.'
   std::string fingerprint;  // SHA-256 of the certificate, lower-case hex
+  // A token of this provider (`oidc`), with exactly these claims.
+  std::string provider = {};
+  std::map<std::string, std::string> claims = {};
+};
+
+// Whose OpenID Connect tokens say which CI job calls; see workload_identity.h.
+struct OidcProviderConfig {
+  std::string name;
+  std::string issuer;    // the `iss` of its tokens
+  std::string audience;  // must be among their `aud`
+  // RS256, ES256: what its tokens may be signed with, whatever they say.
+  std::vector<std::string> algorithms = {"RS256"};
+  std::string keys_file;  // JSON Web Key Set; or
+  std::string keys_url;
+  absl::Duration refresh = absl::Hours(1);  // of keys_url
+  // A repository's or project's number: every rule must name it, because names
+  // are given away again.
+  std::string id_claim;
+  absl::Duration max_age = absl::Minutes(15);  // since `iat`
+  absl::Duration leeway = absl::Seconds(30);   // between the clocks
 };
 
 struct IdentityRules {
   std::string team;  // empty: the Team ID of the identity's certificate
   std::vector<std::string> identifiers;  // patterns; empty: every identifier
   uint32_t require_flags = 0;            // CodeDirectory flags, all of them
-  std::vector<std::string> entitlements_deny;  // patterns of keys
+  uint32_t forbid_flags = 0;             // none of them
+  // Patterns of keys, or KEY=VALUE with patterns of both. With an allow list
+  // nothing else is allowed; what is denied is denied in any case.
+  std::vector<std::string> entitlements_deny;
+  std::vector<std::string> entitlements_allow;  // empty: every one
+  DigestKind min_digest = DigestKind::kSha1;    // of the best CodeDirectory
   bool allow_digest_only = false;
   bool allow_packages = false;
+};
+
+// How many signatures an identity makes in a period, in all and for one client;
+// 0: any number.
+struct QuotaConfig {
+  uint32_t per_minute = 0;
+  uint32_t per_hour = 0;
+  uint32_t per_day = 0;
+  uint32_t client_per_minute = 0;
+  uint32_t client_per_hour = 0;
+  uint32_t client_per_day = 0;
+
+  bool operator==(const QuotaConfig&) const = default;
+};
+
+// Who may approve what others ask for; see grants.h.
+struct ApproverConfig {
+  std::string name;
+  std::string key;  // PEM file: public key or certificate
+  PeerRule peer;    // who calls with that key
+};
+struct ApprovalConfig {
+  uint32_t quorum = 0;  // approvers who must agree; 0: nobody is asked
+  absl::Duration window = absl::Hours(4);  // longest life of a grant
+  uint32_t max_uses = 50;                  // most signatures of a grant
+  std::vector<ApproverConfig> approvers;
 };
 
 // A key on a token of this file.
@@ -102,6 +156,11 @@ struct IdentityConfig {
   IdentityRules rules;
   IdentityTimestampConfig timestamp;
   std::vector<PeerRule> allow;
+  // Who of them may have digests alone signed; empty: all, if the rules do.
+  std::vector<PeerRule> digest_only;
+  QuotaConfig limits;
+  std::vector<ReleaseWindow> release_windows;  // none: at any time
+  ApprovalConfig approvals;
   // How long a retired version still signs for requests that name it: those of
   // clients that looked at its certificate before it was retired.
   absl::Duration overlap = absl::Minutes(10);
@@ -123,6 +182,14 @@ struct LimitsConfig {
   absl::Duration drain = absl::Seconds(30);      // longest end of the server
 };
 
+// See postgres_database.h.
+struct PostgresConfig {
+  std::string dsn_file;  // its text is libpq's connection string
+  absl::Duration timeout = absl::Seconds(3);
+  absl::Duration lease = absl::Seconds(10);
+  uint32_t connections = 4;
+};
+
 // What must survive a restart.
 struct StateConfig {
   // Made when it is not there. Empty: nothing is remembered.
@@ -130,6 +197,8 @@ struct StateConfig {
   // SQLite file of the ledger, made when it is not there. Empty: a request id
   // signs at most once only as far as its client keeps it so.
   std::string ledger;
+  // Or PostgreSQL, which several replicas share; empty file name: not.
+  PostgresConfig postgres;
   absl::Duration retention = absl::Hours(24 * 7);  // of ended requests
 };
 
@@ -161,6 +230,7 @@ struct ServerConfig {
   AdminConfig admin;
   std::vector<TokenConfig> tokens;
   std::vector<TsaConfig> authorities;  // `tsa`
+  std::vector<OidcProviderConfig> oidc;
   std::vector<IdentityConfig> identities;
   LimitsConfig limits;
   AuditConfig audit;

@@ -36,8 +36,7 @@ IdentityServiceImpl::IdentityServiceImpl(const IdentityStore& identities,
 
 absl::StatusOr<std::shared_ptr<const Peer>> IdentityServiceImpl::CheckedPeer(
     grpc::CallbackServerContext& context) {
-  ASSIGN_OR_RETURN(std::shared_ptr<const Peer> peer,
-                   peers_.Read(*context.auth_context()));
+  ASSIGN_OR_RETURN(std::shared_ptr<const Peer> peer, peers_.Read(context));
   RETURN_IF_ERROR(gate_.Check(*peer));
   return peer;
 }

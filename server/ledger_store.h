@@ -1,17 +1,23 @@
 // Where the ledger keeps its rows. One thread uses it; every change belongs to
 // a transaction, and is durable when Commit() returns.
+//
+//   Ledger -> [LedgerStore] -> SQLite file, or PostgreSQL for several replicas
 
 #ifndef CODESEAL_SERVER_LEDGER_STORE_H_
 #define CODESEAL_SERVER_LEDGER_STORE_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "codesign/base/bytes.h"
+#include "server/database.h"
+#include "server/postgres_database.h"
 
 namespace codeseal {
 
@@ -34,6 +40,8 @@ struct LedgerRow {
   LedgerState state = LedgerState::kIntent;
   Bytes payload_digest;
   std::string response;  // a serialized SignResponse; empty for an intent
+  // Another replica has it, and is alive: it will go on.
+  bool is_elsewhere = false;
 };
 
 // All errors: UNAVAILABLE REASON_STATE_STORE.
@@ -47,14 +55,39 @@ class LedgerStore {
 
   virtual absl::StatusOr<std::optional<LedgerRow>> Find(
       const LedgerKey& key) = 0;
-  virtual absl::Status Insert(const LedgerKey& key, ByteView payload_digest,
-                              absl::Time now) = 0;
+  // False when the key is there already: another replica was faster.
+  virtual absl::StatusOr<bool> Insert(const LedgerKey& key,
+                                      ByteView payload_digest,
+                                      absl::Time now) = 0;
+  // Makes a row that nobody works on this replica's. False when another one was
+  // faster.
+  virtual absl::StatusOr<bool> Adopt(const LedgerKey& key) = 0;
   virtual absl::Status Update(const LedgerKey& key, LedgerState state,
                               const std::string& response, absl::Time now) = 0;
+  // Nobody works on the row any more.
+  virtual absl::Status Release(const LedgerKey& key) = 0;
   virtual absl::Status Remove(const LedgerKey& key) = 0;
-  // Some of the rows that were last changed before `time`.
-  virtual absl::Status RemoveOlderThan(absl::Time time) = 0;
+  // Some of the rows that were last changed before `changed_before`, and what
+  // has no use after `now`.
+  virtual absl::Status RemoveOld(absl::Time changed_before, absl::Time now) = 0;
+
+  // For what belongs into the same transaction.
+  virtual Database& database() = 0;
+  // Whether other processes change it, too.
+  virtual bool is_shared() const = 0;
 };
+
+// A SQLite file of this process alone.
+// Errors: FAILED_PRECONDITION REASON_STATE_STORE, also for a file that another
+// process has open or that a newer codeseald wrote.
+absl::StatusOr<std::unique_ptr<LedgerStore>> OpenSqliteLedgerStore(
+    const std::string& path);
+
+// Connections to PostgreSQL that share one lease: rows that they insert are
+// this replica's as long as it lives.
+// Errors: FAILED_PRECONDITION REASON_STATE_STORE.
+absl::StatusOr<std::vector<std::unique_ptr<LedgerStore>>>
+OpenPostgresLedgerStores(const PostgresOptions& options);
 
 }  // namespace codeseal
 

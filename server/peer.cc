@@ -21,11 +21,24 @@ bool AnyMatches(const std::string& pattern,
   });
 }
 
+bool WorkloadFits(const PeerRule& rule, const WorkloadIdentity* workload) {
+  if (rule.provider.empty()) return true;
+  return workload != nullptr && workload->provider == rule.provider &&
+         std::all_of(rule.claims.begin(), rule.claims.end(),
+                     [&](const auto& claim) {
+                       const auto said = workload->claims.find(claim.first);
+                       return said != workload->claims.end() &&
+                              said->second == claim.second;
+                     });
+}
+
 bool RuleFits(const PeerRule& rule, const Peer& peer) {
-  if (rule.spiffe.empty() && rule.dns.empty() && rule.fingerprint.empty()) {
+  if (rule.spiffe.empty() && rule.dns.empty() && rule.fingerprint.empty() &&
+      rule.provider.empty()) {
     return false;
   }
-  return (rule.spiffe.empty() || AnyMatches(rule.spiffe, peer.uris, '/')) &&
+  return WorkloadFits(rule, peer.workload.get()) &&
+         (rule.spiffe.empty() || AnyMatches(rule.spiffe, peer.uris, '/')) &&
          (rule.dns.empty() || AnyMatches(rule.dns, peer.dns_names, '.')) &&
          (rule.fingerprint.empty() || rule.fingerprint == peer.fingerprint);
 }
@@ -65,6 +78,11 @@ absl::Status PeerGate::Check(const Peer& peer) {
   const absl::Time now = clock_.Now();
   if (now >= peer.not_after) {
     return NotAuthorised("the client certificate has expired");
+  }
+  if (peer.workload != nullptr && now >= peer.workload->expires_at) {
+    return MakeError(absl::StatusCode::kPermissionDenied, v1::STAGE_POLICY,
+                     v1::REASON_BAD_IDENTITY_TOKEN,
+                     "the identity token has expired");
   }
   if (deny_list_.empty()) return absl::OkStatus();
   const std::lock_guard lock(mutex_);

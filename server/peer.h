@@ -8,6 +8,7 @@
 #define CODESEAL_SERVER_PEER_H_
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -22,12 +23,22 @@
 
 namespace codeseal {
 
-// What a client certificate says.
+// What a verified OpenID Connect token says of the job that calls.
+struct WorkloadIdentity {
+  std::string provider;  // name in the configuration
+  std::string issuer;
+  std::string token_id;  // `jti`
+  absl::Time expires_at;
+  std::map<std::string, std::string> claims;  // numbers and words, as text
+};
+
+// What a client certificate says, and the token that came with the call.
 struct Peer {
   std::vector<std::string> uris;       // URI SANs, SPIFFE ids among them
   std::vector<std::string> dns_names;  // DNS SANs
   std::string fingerprint;             // SHA-256, lower-case hex
   absl::Time not_after;
+  std::shared_ptr<const WorkloadIdentity> workload = {};  // null: no token
 
   // The first SAN, else the fingerprint: for logs.
   std::string Name() const;
@@ -45,7 +56,8 @@ class PeerGate {
   static absl::StatusOr<std::unique_ptr<PeerGate>> Create(
       const std::string& deny_list, const Clock& clock);
 
-  // Errors: PERMISSION_DENIED REASON_NOT_AUTHORISED.
+  // Errors: PERMISSION_DENIED REASON_NOT_AUTHORISED; PERMISSION_DENIED
+  // REASON_BAD_IDENTITY_TOKEN for a token that has expired.
   absl::Status Check(const Peer& peer);
 
  private:

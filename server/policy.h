@@ -30,10 +30,14 @@ struct PolicyInput {
 //   team               the team identifier is the identity's (or none is)
 //   identifiers        the identifier fits a pattern; every one of a package
 //   require_flags      every CodeDirectory has all flags
+//   forbid_flags       and none of these
 //   entitlements_deny  no entitlement fits a pattern, unless it is false
+//   entitlements_allow every entitlement fits a pattern, or is false
+//   min_digest         the best CodeDirectory has at least this digest
 //   signing_time       the caller's signing time is about now
-// Errors: PERMISSION_DENIED REASON_POLICY_VIOLATION with ErrorDetail.rule
-// "IDENTITY/NAME".
+// Errors: PERMISSION_DENIED REASON_POLICY_VIOLATION. When several rules say no
+// the message has all of them, one a line, and ErrorDetail.rule, which is
+// "IDENTITY/NAME", the first.
 absl::Status CheckPolicy(const CheckedRequest& request,
                          const PolicyInput& input);
 

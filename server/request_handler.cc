@@ -293,21 +293,51 @@ void RequestHandler::Judge(const std::shared_ptr<Job>& job) {
   if (!allowed.ok()) {
     Finish(*job, allowed);
   } else if (request.validate_only()) {
-    Describe(request, *job->checked, *job->version, job->response);
-    LogSigned(request, *job->call.peer, *job->version, *job->checked);
-    Finish(*job, absl::OkStatus());
+    TryPermit(job);
   } else if (ledger_ == nullptr && audit_ == nullptr) {
     MakeSignature(job);
   } else if (ledger_ == nullptr) {
     LogIntent(job);
   } else {
     job->key = {job->call.peer->Name(), request.request_id()};
-    ledger_->Begin(
-        job->key, PayloadDigest(request, *job->checked),
-        [this, job](absl::StatusOr<std::optional<LedgerEntry>> entry) {
-          Continue(job, std::move(entry));
-        });
+    job->payload_digest = PayloadDigest(request, *job->checked);
+    KeepIntent(job);
   }
+}
+
+void RequestHandler::TryPermit(const std::shared_ptr<Job>& job) {
+  const auto answer = [this, job](const absl::Status& status) {
+    if (status.ok()) {
+      const v1::SignRequest& request = *job->call.request;
+      Describe(request, *job->checked, *job->version, job->response);
+      LogSigned(request, *job->call.peer, *job->version, *job->checked);
+    }
+    Finish(*job, status);
+  };
+  if (!job->permit.has_conditions()) {
+    answer(absl::OkStatus());
+  } else if (ledger_ == nullptr) {
+    answer(job->permit.window());
+  } else {
+    ledger_->Try([permit = job->permit](
+                     Database& database) { return permit.Charge(database); },
+                 answer);
+  }
+}
+
+void RequestHandler::KeepIntent(const std::shared_ptr<Job>& job) {
+  Ledger::Admission admission;
+  if (job->permit.has_conditions()) {
+    admission = [permit = job->permit](Database& database) {
+      return permit.Charge(database);
+    };
+  }
+  ledger_->Begin(
+      job->key, job->payload_digest,
+      [this, job](absl::StatusOr<std::optional<LedgerEntry>> entry) {
+        Continue(job, std::move(entry));
+      },
+      std::move(admission));
 }
 
 absl::Status RequestHandler::Check(Job& job) const {
@@ -331,6 +361,16 @@ absl::Status RequestHandler::Check(Job& job) const {
       timestamps_.Plan(request, version.identity().timestamp);
   if (!timestamp.ok()) return WithSubject(timestamp.status(), version.name());
   job.timestamp = *timestamp;
+  ASSIGN_OR_RETURN(job.permit, CheckPermit({version.identity(), *job.call.peer,
+                                            request, checked, now}));
+  if (ledger_ == nullptr && !request.validate_only()) {
+    RETURN_IF_ERROR(job.permit.window());
+    if (job.permit.counts()) {
+      return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_POLICY,
+                       v1::REASON_STATE_STORE,
+                       "the server has no state to count signatures in");
+    }
+  }
   if (audit_ != nullptr) {
     job.facts = FactsOf(request, *job.call.peer, version, checked);
   }
@@ -340,6 +380,19 @@ absl::Status RequestHandler::Check(Job& job) const {
 void RequestHandler::Continue(
     const std::shared_ptr<Job>& job,
     absl::StatusOr<std::optional<LedgerEntry>> entry) {
+  if (GetReason(entry.status()) == v1::REASON_IN_PROGRESS) {
+    // The same request is on its way, here or on another replica: its outcome
+    // is this one's, too.
+    ledger_->Await(job->key, job->call.deadline - kTimeForReply,
+                   [this, job, status = entry.status()](bool settled) {
+                     if (settled) {
+                       KeepIntent(job);
+                     } else {
+                       Finish(*job, status);
+                     }
+                   });
+    return;
+  }
   if (!entry.ok()) {
     Finish(*job, entry.status());
     return;
@@ -489,8 +542,14 @@ void RequestHandler::Fail(const std::shared_ptr<Job>& job,
   }
   // A signature that is kept is stamped by the next attempt. Without one
   // nothing has left, and the next attempt may sign.
+  Ledger::Admission undo;
+  if (job->permit.counts()) {
+    undo = [permit = job->permit](Database& database) {
+      return permit.Refund(database);
+    };
+  }
   ledger_->Release(
-      job->key, /*forget=*/!job->kept,
+      job->key, /*forget=*/!job->kept, std::move(undo),
       [this, job, status](const absl::Status&) { Finish(*job, status); });
 }
 

@@ -32,6 +32,7 @@
 #include "server/metrics.h"
 #include "server/own_signature.h"
 #include "server/peer.h"
+#include "server/permit.h"
 #include "server/request_check.h"
 #include "server/timestamps.h"
 
@@ -105,6 +106,8 @@ class RequestHandler {
     v1::SignResponse response;
     TimestampPlan timestamp;
     LedgerKey key;
+    Bytes payload_digest;
+    Permit permit;
     audit::Entry facts;  // what the log says of it
     bool begun = false;  // with the ledger
     bool kept = false;   // the ledger has the signature
@@ -117,6 +120,8 @@ class RequestHandler {
   // The steps; each takes the job to its end. Judge() and MakeSignature() run
   // on the token's threads.
   void Judge(const std::shared_ptr<Job>& job);
+  void TryPermit(const std::shared_ptr<Job>& job);
+  void KeepIntent(const std::shared_ptr<Job>& job);
   void Continue(const std::shared_ptr<Job>& job,
                 absl::StatusOr<std::optional<LedgerEntry>> entry);
   void LogIntent(const std::shared_ptr<Job>& job);

@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/time/clock.h"
 #include "codesign/base/error.h"
 #include "grpc/grpc.h"
@@ -15,20 +16,22 @@
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/resource_quota.h"
 #include "server/admin_http.h"
+#include "server/approval_service.h"
 #include "server/audit_log.h"
 #include "server/audit_service.h"
 #include "server/health.h"
 #include "server/identity_admin.h"
 #include "server/identity_service.h"
 #include "server/identity_state.h"
+#include "server/ledger_store.h"
 #include "server/listener.h"
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/request_handler.h"
 #include "server/services.h"
-#include "server/sqlite_ledger_store.h"
 #include "server/timestamps.h"
 #include "server/tls_files.h"
+#include "server/workload_identity.h"
 
 namespace codeseal {
 namespace {
@@ -124,12 +127,36 @@ class HealthPulse {
   std::thread thread_;
 };
 
+// None when the configuration names none.
+absl::StatusOr<std::vector<std::unique_ptr<LedgerStore>>> OpenLedgerStores(
+    const StateConfig& state) {
+  std::vector<std::unique_ptr<LedgerStore>> stores;
+  if (!state.postgres.dsn_file.empty()) {
+    ASSIGN_OR_RETURN(const MappedFile dsn,
+                     MappedFile::Open(state.postgres.dsn_file));
+    PostgresOptions options;
+    options.dsn =
+        std::string(absl::StripAsciiWhitespace(ToString(dsn.bytes())));
+    options.timeout = state.postgres.timeout;
+    options.lease = state.postgres.lease;
+    options.connection_count = state.postgres.connections;
+    return OpenPostgresLedgerStores(options);
+  }
+  if (!state.ledger.empty()) {
+    ASSIGN_OR_RETURN(std::unique_ptr<LedgerStore> store,
+                     OpenSqliteLedgerStore(state.ledger));
+    stores.push_back(std::move(store));
+  }
+  return stores;
+}
+
 }  // namespace
 
 // In the order of making; destroyed in the reverse order, with care in
 // ~Server().
 struct Server::Parts {
   LimitsConfig limits;
+  std::unique_ptr<WorkloadVerifier> workloads;
   std::unique_ptr<TlsFiles> tls;
   PeerReader peers;
   std::unique_ptr<PeerGate> gate;
@@ -145,6 +172,8 @@ struct Server::Parts {
   std::unique_ptr<IdentityServiceImpl> identity_service;
   std::unique_ptr<OpsServiceImpl> ops_service;
   std::unique_ptr<AuditServiceImpl> audit_service;
+  std::unique_ptr<Approvals> approvals;
+  std::unique_ptr<ApprovalServiceImpl> approval_service;
   std::unique_ptr<Listener> listener;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor;
   std::unique_ptr<grpc::Server> server;
@@ -247,6 +276,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   auto parts = std::make_unique<Parts>();
   parts->limits = config.limits;
   ASSIGN_OR_RETURN(parts->tls, TlsFiles::Load(config.tls));
+  if (!config.oidc.empty()) {
+    ASSIGN_OR_RETURN(parts->workloads,
+                     WorkloadVerifier::Create(config.oidc, clock));
+    parts->peers.VerifyTokensWith(*parts->workloads);
+  }
   ASSIGN_OR_RETURN(parts->gate, PeerGate::Create(config.tls.deny_list, clock));
   ASSIGN_OR_RETURN(IdentityStoreOptions options,
                    StoreOptions(config, clock, /*lock=*/true));
@@ -254,10 +288,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   ASSIGN_OR_RETURN(
       parts->identities,
       IdentityStore::Create(config, make_token, std::move(options)));
-  if (!config.state.ledger.empty()) {
-    ASSIGN_OR_RETURN(std::unique_ptr<LedgerStore> store,
-                     OpenSqliteLedgerStore(config.state.ledger));
-    parts->ledger = std::make_unique<Ledger>(std::move(store),
+  ASSIGN_OR_RETURN(std::vector<std::unique_ptr<LedgerStore>> stores,
+                   OpenLedgerStores(config.state));
+  if (!stores.empty()) {
+    parts->ledger = std::make_unique<Ledger>(std::move(stores),
                                              config.state.retention, clock);
   }
   ASSIGN_OR_RETURN(parts->timestamps,
@@ -287,6 +321,13 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
       parts->audit.get());
   parts->audit_service = std::make_unique<AuditServiceImpl>(
       parts->audit.get(), config.audit.readers, *parts->gate, parts->peers);
+  if (parts->ledger != nullptr) {
+    ASSIGN_OR_RETURN(
+        parts->approvals,
+        Approvals::Create(config, *parts->identities, *parts->ledger, clock));
+    parts->approval_service = std::make_unique<ApprovalServiceImpl>(
+        *parts->approvals, *parts->gate, parts->peers);
+  }
   parts->identities->LoadKeys(kKeyLoadingTime);
   if (parts->audit != nullptr) parts->audit->Open(kKeyLoadingTime);
   parts->admin->StartSchedule();
@@ -300,6 +341,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   builder.RegisterService(parts->identity_service.get());
   builder.RegisterService(parts->ops_service.get());
   builder.RegisterService(parts->audit_service.get());
+  if (parts->approval_service != nullptr) {
+    builder.RegisterService(parts->approval_service.get());
+  }
   parts->acceptor = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
       parts->tls->MakeCredentials());
@@ -349,6 +393,7 @@ Server::~Server() {
   parts_->admin_http.reset();
   parts_->server.reset();
   parts_->identity_service.reset();
+  parts_->approval_service.reset();
   parts_->admin.reset();
   parts_->audit_service.reset();
   parts_->identities->Stop();

@@ -62,6 +62,27 @@ absl::StatusOr<std::shared_ptr<const Peer>> PeerReader::Read(
   return peer;
 }
 
+absl::StatusOr<std::shared_ptr<const Peer>> PeerReader::Read(
+    const grpc::CallbackServerContext& context) {
+  ASSIGN_OR_RETURN(std::shared_ptr<const Peer> peer,
+                   Read(*context.auth_context()));
+  if (workloads_ == nullptr) return peer;
+  const auto [first, last] =
+      context.client_metadata().equal_range("authorization");
+  if (first == last) return peer;
+  constexpr std::string_view kBearer = "Bearer ";
+  std::string_view token(first->second.data(), first->second.size());
+  if (std::next(first) != last || !token.starts_with(kBearer)) {
+    return MakeError(absl::StatusCode::kPermissionDenied, v1::STAGE_POLICY,
+                     v1::REASON_BAD_IDENTITY_TOKEN,
+                     "want one header \"authorization: Bearer TOKEN\"");
+  }
+  token.remove_prefix(kBearer.size());
+  auto with_token = std::make_shared<Peer>(*peer);
+  ASSIGN_OR_RETURN(with_token->workload, workloads_->Verify(token));
+  return std::shared_ptr<const Peer>(std::move(with_token));
+}
+
 // One Sign() call; deletes itself when gRPC has sent the answer.
 class SigningServiceImpl::SignCall : public grpc::ServerUnaryReactor {
  public:
@@ -73,7 +94,7 @@ class SigningServiceImpl::SignCall : public grpc::ServerUnaryReactor {
   void Start(grpc::CallbackServerContext* context,
              const v1::SignRequest* request, v1::SignResponse* response) {
     absl::StatusOr<std::shared_ptr<const Peer>> peer =
-        service_.peers_.Read(*context->auth_context());
+        service_.peers_.Read(*context);
     if (!peer.ok()) {
       Finish(StatusToGrpc(peer.status(), request->request_id()));
       return;
@@ -120,7 +141,7 @@ class SigningServiceImpl::FindCall : public grpc::ServerUnaryReactor {
              const v1::GetSignatureRequest* request,
              v1::SignResponse* response) {
     absl::StatusOr<std::shared_ptr<const Peer>> peer =
-        service_.peers_.Read(*context->auth_context());
+        service_.peers_.Read(*context);
     if (!peer.ok()) {
       Finish(StatusToGrpc(peer.status(), request->request_id()));
       return;
@@ -155,8 +176,7 @@ grpc::ServerUnaryReactor* SigningServiceImpl::GetSignature(
 grpc::ServerBidiReactor<v1::SignStreamRequest, v1::SignStreamResponse>*
 SigningServiceImpl::SignStream(grpc::CallbackServerContext* context) {
   const auto stream = std::make_shared<SigningStream>(
-      handler_, limits_, peers_.Read(*context->auth_context()),
-      DeadlineOf(*context));
+      handler_, limits_, peers_.Read(*context), DeadlineOf(*context));
   CallOpened();
   bool ending = false;
   {
@@ -239,7 +259,7 @@ grpc::ServerUnaryReactor* OpsServiceImpl::ClearPinHold(
     v1::ClearPinHoldResponse* /*response*/) {
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
   const absl::StatusOr<std::shared_ptr<const Peer>> peer =
-      peers_.Read(*context->auth_context());
+      peers_.Read(*context);
   absl::Status status = peer.status();
   if (status.ok()) status = gate_.Check(**peer);
   if (status.ok()) status = CheckAdmin(admin_, **peer);

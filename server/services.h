@@ -22,6 +22,7 @@
 #include "server/request_handler.h"
 #include "server/signing_pool.h"
 #include "server/signing_stream.h"
+#include "server/workload_identity.h"
 
 namespace codeseal {
 
@@ -32,8 +33,18 @@ class PeerReader {
   // Errors: PERMISSION_DENIED REASON_NOT_AUTHORISED without a certificate.
   absl::StatusOr<std::shared_ptr<const Peer>> Read(
       const grpc::AuthContext& context);
+  // The same with the identity token that came with the call, if any.
+  // Errors: WorkloadVerifier::Verify()'s, too.
+  absl::StatusOr<std::shared_ptr<const Peer>> Read(
+      const grpc::CallbackServerContext& context);
+
+  // Before the first call; borrowed.
+  void VerifyTokensWith(WorkloadVerifier& workloads) {
+    workloads_ = &workloads;
+  }
 
  private:
+  WorkloadVerifier* workloads_ = nullptr;
   std::mutex mutex_;
   std::unordered_map<std::string, std::shared_ptr<const Peer>> by_pem_;
 };

@@ -7,13 +7,14 @@
 #include "codesign/base/error.h"
 #include "codesign/base/utf8.h"
 #include "server/log.h"
+#include "server/retry_delay.h"
 
 namespace codeseal {
 namespace {
 
 // gRPC carries the message twice, percent-encoded and inside the details, in
 // trailers that many clients bound at 8 KiB.
-constexpr size_t kMaxMessageSize = 1024;
+constexpr size_t kMaxMessageSize = 2048;
 constexpr size_t kMaxSubjectSize = 512;
 
 bool EndsPath(char c) {
@@ -98,8 +99,8 @@ v1::Status StatusToWire(const absl::Status& status, std::string_view request_id,
   }
   detail->set_request_id(std::string(request_id));
   wire.add_details()->PackFrom(*detail);
-  const absl::Duration delay =
-      RetryDelay(static_cast<absl::StatusCode>(wire.code()), detail->reason());
+  const absl::Duration delay = GetRetryDelay(status).value_or(
+      RetryDelay(static_cast<absl::StatusCode>(wire.code()), detail->reason()));
   if (delay > absl::ZeroDuration()) {
     v1::RetryInfo retry;
     retry.mutable_retry_delay()->set_seconds(absl::ToInt64Seconds(delay));

@@ -120,6 +120,14 @@ std::string YamlSection::KeyOf(std::string_view name) const {
   return key_.empty() ? std::string(name) : key_ + "." + std::string(name);
 }
 
+std::vector<std::string> YamlSection::Names() const {
+  std::vector<std::string> names;
+  for (const auto& entry : node_) {
+    if (entry.first.IsScalar()) names.push_back(entry.first.Scalar());
+  }
+  return names;
+}
+
 void YamlSection::Report(std::string_view name, std::string message) {
   for (const auto& entry : node_) {
     if (entry.first.IsScalar() && entry.first.Scalar() == name) {

@@ -76,6 +76,9 @@ class YamlSection {
       std::string_view name, Presence presence,
       const std::function<void(const std::string&, YamlSection&)>& read);
 
+  // The keys that are there, for sections whose keys the user chooses.
+  std::vector<std::string> Names() const;
+
   void Report(std::string_view name, std::string message);
   void Finish();
 

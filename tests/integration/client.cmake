@@ -84,7 +84,7 @@ target_link_libraries(codeseal_kill_at PRIVATE ${CMAKE_DL_LIBS})
 foreach(test client_local_test client_token_test client_server_test
         client_image_test client_kill_test client_kill_stress own_authority_test
         client_bundle_test bad_bundle_test bundle_kill_test bundle_kill_stress
-        apple_names_test build_tools_test client_audit_test client_timestamp_test)
+        apple_names_test build_tools_test client_audit_test client_timestamp_test replicas_test)
   target_compile_definitions(${test} PRIVATE ${client_test_definitions}
     CODESEAL_APPLE_NAMES="${CMAKE_BINARY_DIR}/apple"
     CODESEAL_KILL_AT_LIBRARY="$<TARGET_FILE:codeseal_kill_at>"

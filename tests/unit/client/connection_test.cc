@@ -84,12 +84,13 @@ class ConnectionTest : public ::testing::Test {
   }
 
   absl::Status Call() {
-    ASSIGN_OR_RETURN(std::shared_ptr<grpc::Channel> channel,
-                     OpenChannel(settings_, clock_));
-    const std::unique_ptr<Signer> signer = MakeRemoteSigner(
-        std::move(channel), {.limits = {.timeout = absl::Seconds(20),
-                                        .attempt_count = 2,
-                                        .first_delay = absl::Milliseconds(1)}});
+    ASSIGN_OR_RETURN(std::vector<std::shared_ptr<grpc::Channel>> channels,
+                     OpenChannels(settings_, clock_));
+    const std::unique_ptr<Signer> signer =
+        MakeRemoteSigner(std::move(channels),
+                         {.limits = {.timeout = absl::Seconds(20),
+                                     .attempt_count = 2,
+                                     .first_delay = absl::Milliseconds(1)}});
     return signer->ListIdentities().status();
   }
 

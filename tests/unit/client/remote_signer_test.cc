@@ -178,7 +178,7 @@ class RemoteSignerTest : public ::testing::Test {
     RemoteSignerOptions options;
     options.limits = limits_;
     const std::unique_ptr<Signer> signer =
-        MakeRemoteSigner(server_.Channel(), options);
+        MakeRemoteSigner({server_.Channel()}, options);
     SigningIdentity identity;
     identity.name = "release";
     identity.version = "2026a";
@@ -334,7 +334,7 @@ TEST_F(RemoteSignerTest, AnswerThatNobodyAskedForIsAFault) {
 
 TEST_F(RemoteSignerTest, IdentityWithoutUsableCertificatesIsRefused) {
   const std::unique_ptr<Signer> signer =
-      MakeRemoteSigner(server_.Channel(), {.limits = limits_});
+      MakeRemoteSigner({server_.Channel()}, {.limits = limits_});
   EXPECT_THAT(signer->GetIdentity("release"),
               HasReason(v1::REASON_BAD_CERTIFICATE));
   EXPECT_THAT(signer->GetIdentity("empty"),
@@ -344,7 +344,7 @@ TEST_F(RemoteSignerTest, IdentityWithoutUsableCertificatesIsRefused) {
 TEST(RemoteSignerUnreachableTest, FailsFastAndSaysSo) {
   // Port 1 of the loopback interface: nobody listens there.
   const std::unique_ptr<Signer> signer = MakeRemoteSigner(
-      grpc::CreateChannel("127.0.0.1:1", grpc::InsecureChannelCredentials()),
+      {grpc::CreateChannel("127.0.0.1:1", grpc::InsecureChannelCredentials())},
       {.limits = {.timeout = absl::Seconds(20),
                   .attempt_count = 2,
                   .first_delay = absl::Milliseconds(1)}});
@@ -369,6 +369,19 @@ TEST(NewRequestIdTest, IsARandomUuid) {
     ids.insert(id);
   }
   EXPECT_EQ(ids.size(), 1000u);
+}
+
+TEST_F(RemoteSignerTest, AnotherReplicaAnswersForOneThatIsGone) {
+  // Wherever it begins, both are asked.
+  for (int i = 0; i < 8; ++i) {
+    const std::unique_ptr<Signer> signer = MakeRemoteSigner(
+        {grpc::CreateChannel("127.0.0.1:1", grpc::InsecureChannelCredentials()),
+         server_.Channel()},
+        {.limits = limits_});
+    // Its answer, not that nobody is there.
+    EXPECT_THAT(signer->GetIdentity("release"),
+                HasReason(v1::REASON_BAD_CERTIFICATE));
+  }
 }
 
 }  // namespace

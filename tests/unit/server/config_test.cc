@@ -205,6 +205,84 @@ TEST_F(ConfigTest, ReadsEveryKey) {
   EXPECT_EQ(config.limits.drain, absl::Minutes(2));
 }
 
+constexpr char kConditions[] = R"(
+    limits: {per_minute: 10, client_per_day: 5}
+    release_windows: [{days: [mon, fri], from: "09:00", to: "17:30", zone: Europe/Berlin}, {}]
+    digest_only: [{dns: "*.hsm"}]
+    approvals:
+      quorum: 1
+      window: 2h
+      max_uses: 7
+      approvers: [{name: alice, key: file, peer: {dns: alice}}]
+    allow:
+      - dns: "*.ci"
+        oidc: {provider: github, claims: {repository_id: "12", job_workflow_ref: a/b@c}}
+)";
+constexpr char kProviders[] = R"(oidc:
+  github: {issuer: "https://i", audience: codeseal, keys_url: "https://i/keys", algorithms: [RS256, ES256]}
+  gitlab: {type: gitlab, issuer: "https://g", audience: codeseal, keys_file: file}
+identities:)";
+
+TEST_F(ConfigTest, ReadsWhoSignsWhenAndHowOften) {
+  const auto with_conditions = [&](const std::string& from = "",
+                                   const std::string& to = "") {
+    std::string conditions = kConditions;
+    std::string text = With("identities:", kProviders);
+    const size_t first = text.find("    allow:\n");
+    const size_t last = text.find("limits:", first);
+    text.replace(first, last - first, conditions.substr(1));
+    if (!from.empty()) {
+      const size_t at = text.find(from);
+      EXPECT_NE(at, std::string::npos) << from;
+      text.replace(at, from.size(), to);
+    }
+    return text;
+  };
+  const ParsedConfig parsed = ParseConfig(with_conditions(), folder_.path());
+  for (const ConfigProblem& each : parsed.problems) {
+    ADD_FAILURE() << each.line << " " << each.key << ": " << each.message;
+  }
+  const IdentityConfig& identity = parsed.config.identities[0];
+  EXPECT_EQ(identity.limits.per_minute, 10u);
+  EXPECT_EQ(identity.limits.client_per_day, 5u);
+  ASSERT_EQ(identity.release_windows.size(), 2u);
+  EXPECT_TRUE(identity.release_windows[0].days[4]);
+  EXPECT_FALSE(identity.release_windows[0].days[1]);
+  EXPECT_EQ(identity.release_windows[0].to_minute, 17 * 60 + 30);
+  EXPECT_TRUE(identity.release_windows[1].days[1]);
+  EXPECT_EQ(identity.approvals.quorum, 1u);
+  EXPECT_EQ(identity.approvals.approvers[0].peer.dns, "alice");
+  EXPECT_EQ(identity.allow[0].provider, "github");
+  EXPECT_EQ(identity.allow[0].claims.at("repository_id"), "12");
+  ASSERT_EQ(parsed.config.oidc.size(), 2u);
+  EXPECT_EQ(parsed.config.oidc[1].id_claim, "project_id");
+
+  const struct {
+    const char* from;
+    const char* to;
+    const char* problem;
+  } cases[] = {
+      {"repository_id: \"12\"", "repository: a/b",
+       "must name the repository_id"},
+      {"repository_id: \"12\"", "repository_id: a", "must name the repository"},
+      {", job_workflow_ref: a/b@c", "", "must name the job_workflow_ref"},
+      {"provider: github", "provider: circle", "circle is not under oidc"},
+      {"[RS256, ES256]", "[HS256]", "want RS256, ES256 or both"},
+      {"\"https://i/keys\"", "\"http://i/keys\"", "want https"},
+      {"keys_file: file", "x: y", "want keys_url or keys_file"},
+      {"quorum: 1", "quorum: 2", "fewer approvers than that"},
+      {"[mon, fri]", "[monday]", "'monday' is none of mon"},
+      {"from: \"09:00\"", "from: \"9\"", "want a time of day"},
+      {"Europe/Berlin", "Europe/Atlantis", "no time zone Europe/Atlantis"},
+      {"sqlite: {path: ledger.db}, ", "", "need state: {sqlite"},
+  };
+  for (const auto& each : cases) {
+    EXPECT_THAT(Problems(with_conditions(each.from, each.to)),
+                Contains(HasSubstr(each.problem)))
+        << each.from << " -> " << each.to;
+  }
+}
+
 TEST_F(ConfigTest, OneKeyMayBeOnSeveralTokens) {
   const ParsedConfig parsed = ParseConfig(
       With("key: {token: main, id: \"01ff\"}",

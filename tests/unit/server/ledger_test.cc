@@ -11,7 +11,7 @@
 #include "codesign/base/error.h"
 #include "codesign/cms/apple_cms.h"
 #include "gmock/gmock.h"
-#include "server/sqlite_ledger_store.h"
+#include "server/ledger_store.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_folder.h"
@@ -80,7 +80,7 @@ class LedgerTest : public ::testing::Test {
   }
   absl::Status Release(bool forget) {
     std::promise<absl::Status> promise;
-    ledger_->Release(kKey, forget, [&](const absl::Status& status) {
+    ledger_->Release(kKey, forget, nullptr, [&](const absl::Status& status) {
       promise.set_value(status);
     });
     return promise.get_future().get();
@@ -263,15 +263,21 @@ class FailingStore : public LedgerStore {
   absl::StatusOr<std::optional<LedgerRow>> Find(const LedgerKey&) override {
     return std::optional<LedgerRow>();
   }
-  absl::Status Insert(const LedgerKey&, ByteView, absl::Time) override {
-    return absl::OkStatus();
+  absl::StatusOr<bool> Insert(const LedgerKey&, ByteView, absl::Time) override {
+    return true;
   }
+  absl::StatusOr<bool> Adopt(const LedgerKey&) override { return true; }
+  absl::Status Release(const LedgerKey&) override { return absl::OkStatus(); }
   absl::Status Update(const LedgerKey&, LedgerState, const std::string&,
                       absl::Time) override {
     return absl::OkStatus();
   }
   absl::Status Remove(const LedgerKey&) override { return absl::OkStatus(); }
-  absl::Status RemoveOlderThan(absl::Time) override { return absl::OkStatus(); }
+  absl::Status RemoveOld(absl::Time, absl::Time) override {
+    return absl::OkStatus();
+  }
+  Database& database() override { std::abort(); }
+  bool is_shared() const override { return false; }
 };
 
 TEST_F(LedgerTest, NothingIsBegunThatIsNotDurable) {

@@ -11,6 +11,7 @@ namespace {
 
 using ::codeseal::testing::BuildSignRequest;
 using ::codeseal::testing::HasCode;
+using ::codeseal::testing::HasMessage;
 using ::codeseal::testing::IsOk;
 using ::codeseal::testing::SignRequestSpec;
 
@@ -92,6 +93,93 @@ TEST_F(PolicyTest, DeniedEntitlementsMayOnlyBeFalse) {
   rules_.entitlements_deny = {"com.apple.private.*"};
   spec_.entitlements = plist("<true/>");
   EXPECT_EQ(Judge(), "");
+}
+
+TEST_F(PolicyTest, ForbiddenFlagsAreNotSet) {
+  rules_.forbid_flags = kLibraryValidationFlag;
+  EXPECT_EQ(Judge(), "");
+  spec_.flags = kRuntimeFlag | kLibraryValidationFlag;
+  EXPECT_EQ(Judge(), "release/forbid_flags");
+}
+
+std::string Entitlements(const std::string& entries) {
+  return "<plist version=\"1.0\"><dict>" + entries + "</dict></plist>";
+}
+
+TEST_F(PolicyTest, EntitlementsAreDeniedByValue) {
+  rules_.entitlements_deny = {"environment=Develop*", "groups=group.other.*",
+                              "level=7"};
+  for (const char* const allowed :
+       {"<key>environment</key><string>Production</string>",
+        "<key>groups</key><array><string>group.mine.a</string></array>",
+        "<key>level</key><integer>8</integer>", "<key>groups</key><dict/>"}) {
+    spec_.entitlements = Entitlements(allowed);
+    EXPECT_EQ(Judge(), "") << allowed;
+  }
+  for (const char* const denied :
+       {"<key>environment</key><string>Development</string>",
+        "<key>groups</key><array><string>group.mine.a</string>"
+        "<string>group.other.b</string></array>",
+        "<key>level</key><integer>7</integer>"}) {
+    spec_.entitlements = Entitlements(denied);
+    EXPECT_EQ(Judge(), "release/entitlements_deny") << denied;
+  }
+}
+
+TEST_F(PolicyTest, WithAnAllowListNothingElseIsAllowed) {
+  rules_.entitlements_allow = {"com.apple.security.*", "groups=group.mine.*"};
+  for (const char* const allowed :
+       {"", "<key>com.apple.security.app-sandbox</key><true/>",
+        "<key>com.apple.developer.x</key><false/>",
+        "<key>groups</key><array><string>group.mine.a</string></array>",
+        "<key>groups</key><string>group.mine.a</string>"}) {
+    spec_.entitlements = Entitlements(allowed);
+    EXPECT_EQ(Judge(), "") << allowed;
+  }
+  for (const char* const denied :
+       {"<key>com.apple.developer.x</key><true/>", "<key>groups</key><true/>",
+        "<key>groups</key><array/>", "<key>groups</key><dict/>",
+        "<key>groups</key><array><string>group.mine.a</string>"
+        "<string>group.other.b</string></array>"}) {
+    spec_.entitlements = Entitlements(denied);
+    EXPECT_EQ(Judge(), "release/entitlements_allow") << denied;
+  }
+  // What is denied is denied in any case.
+  rules_.entitlements_deny = {"com.apple.security.get-task-allow"};
+  spec_.entitlements =
+      Entitlements("<key>com.apple.security.get-task-allow</key><true/>");
+  EXPECT_EQ(Judge(), "release/entitlements_deny");
+}
+
+TEST_F(PolicyTest, TheBestDigestIsGoodEnough) {
+  rules_.min_digest = DigestKind::kSha256;
+  EXPECT_EQ(Judge(), "");
+  spec_.digests = {DigestKind::kSha1, DigestKind::kSha256};
+  EXPECT_EQ(Judge(), "");
+  rules_.min_digest = DigestKind::kSha384;
+  EXPECT_EQ(Judge(), "release/min_digest");
+  spec_.digests = {DigestKind::kSha1};
+  rules_.min_digest = DigestKind::kSha256;
+  EXPECT_EQ(Judge(), "release/min_digest");
+  rules_.min_digest = DigestKind::kSha1;
+  EXPECT_EQ(Judge(), "");
+}
+
+TEST_F(PolicyTest, EveryBrokenRuleIsSaidAtOnce) {
+  rules_.identifiers = {"org.example"};
+  rules_.require_flags = kRuntimeFlag;
+  rules_.entitlements_deny = {"a", "b"};
+  spec_.entitlements = Entitlements("<key>a</key><true/><key>b</key><true/>");
+  spec_.team_identifier = "OTHERTEAM1";
+  EXPECT_EQ(Judge(), "release/team");
+  const absl::Status status = CheckPolicy(*CheckSignRequest(request_),
+                                          {"release", rules_, team_, kNow});
+  for (const char* const part :
+       {"5 rules are broken:\n", "\nrelease/team: ", "\nrelease/identifiers: ",
+        "\nrelease/require_flags: ", "entitlement a is denied",
+        "entitlement b is denied"}) {
+    EXPECT_THAT(status, HasMessage(part));
+  }
 }
 
 TEST_F(PolicyTest, DigestsAloneMustBeAllowed) {
