@@ -15,6 +15,7 @@ using Json = nlohmann::ordered_json;
 constexpr int kVersion = 1;
 // With these and the limits of a request no entry comes near kMaxEntrySize.
 constexpr size_t kMaxTextSize = 1024;
+constexpr size_t kMaxDetailSize = 8192;
 constexpr size_t kMaxCdHashCount = 64;
 
 constexpr std::array<std::pair<EntryKind, std::string_view>, 6> kKinds = {{
@@ -77,7 +78,9 @@ Bytes EncodeEntry(const Entry& entry) {
                                          absl::UTCTimeZone())}};
   for (const auto& [name, member] : kTexts) {
     if ((entry.*member).empty()) continue;
-    json[name] = (entry.*member).substr(0, kMaxTextSize);
+    json[name] = (entry.*member)
+                     .substr(0, member == &Entry::detail ? kMaxDetailSize
+                                                         : kMaxTextSize);
   }
   if (!entry.cdhashes.empty()) {
     Json& list = json["cdhashes"] = Json::array();

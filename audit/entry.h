@@ -64,7 +64,7 @@ struct Entry {
   // Of kEvent; `client` did it.
   std::string event;    // "identity_activated"
   std::string subject;  // a token, a grant
-  std::string detail;   // in words
+  std::string detail;   // in words; of a ceremony, a line of its transcript
 
   friend bool operator==(const Entry&, const Entry&) = default;
 };

@@ -8,6 +8,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/time/clock.h"
+#include "codeseal/v1/ops.grpc.pb.h"
 #include "codesign/base/digest.h"
 #include "codesign/base/error.h"
 #include "codesign/base/mapped_file.h"
@@ -539,6 +540,24 @@ void DescribeCeremony(const Ceremony& ceremony, std::ostream& out) {
     out << "\n";
   }
   out << "transcript " << ceremony.transcript << "\n";
+}
+
+absl::Status RecordCeremony(const AdminConnection& server,
+                            const std::string& path, std::ostream& out) {
+  ASSIGN_OR_RETURN(const std::vector<std::string> lines, ReadTranscript(path));
+  ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel,
+                   OpenAdminChannel(server));
+  const auto stub = v1::OpsService::NewStub(channel);
+  v1::RecordCeremonyRequest request;
+  for (const std::string& line : lines) request.add_lines(line);
+  grpc::ClientContext context;
+  SetAdminDeadline(context);
+  v1::RecordCeremonyResponse response;
+  RETURN_IF_ERROR(
+      StatusFromGrpc(stub->RecordCeremony(&context, request, &response)));
+  out << path << ": " << lines.size() << " lines recorded, from entry "
+      << response.first_index() << "\n";
+  return absl::OkStatus();
 }
 
 }  // namespace codeseal

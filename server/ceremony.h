@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "hsm/token.h"
+#include "server/admin_client.h"
 #include "server/config.h"
 #include "server/opened_token.h"
 #include "server/transcript.h"
@@ -77,6 +78,12 @@ absl::Status RunCeremony(const Ceremony& ceremony, Transcript& transcript,
 
 // What would be done, for reading aloud.
 void DescribeCeremony(const Ceremony& ceremony, std::ostream& out);
+
+// Writes the transcript at `path` into the audit log of a running server. Done
+// again, it is written again.
+// Errors: those of ReadTranscript(), OpenAdminChannel() and the server.
+absl::Status RecordCeremony(const AdminConnection& server,
+                            const std::string& path, std::ostream& out);
 
 }  // namespace codeseal
 

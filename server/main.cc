@@ -230,6 +230,16 @@ void AddCa(CLI::App& app, TokenArguments& token, CaInitArguments& init,
   });
 }
 
+void AddAdminOptions(CLI::App& command, AdminConnection& connection) {
+  command.add_option("--server", connection.server,
+                     "HOST:PORT (or CODESEAL_SERVER)");
+  command.add_option("--ca", connection.ca,
+                     "PEM of the server's authority (or CODESEAL_CA)");
+  command.add_option("--cert", connection.certificate,
+                     "your certificate, PEM (or CODESEAL_CERT)");
+  command.add_option("--key", connection.key, "your key, PEM (or CODESEAL_KEY)");
+}
+
 // `codeseald identity ...`. What the options fill lives as long as `run` does.
 void AddIdentity(CLI::App& app, IdentityArguments& arguments,
                  std::function<absl::Status()>& run) {
@@ -240,15 +250,7 @@ void AddIdentity(CLI::App& app, IdentityArguments& arguments,
   const auto add = [&](const char* name, const char* description,
                        Command function) -> CLI::App& {
     CLI::App& command = *identity.add_subcommand(name, description);
-    AdminConnection& connection = arguments.connection;
-    command.add_option("--server", connection.server,
-                       "HOST:PORT (or CODESEAL_SERVER)");
-    command.add_option("--ca", connection.ca,
-                       "PEM of the server's authority (or CODESEAL_CA)");
-    command.add_option("--cert", connection.certificate,
-                       "your certificate, PEM (or CODESEAL_CERT)");
-    command.add_option("--key", connection.key,
-                       "your key, PEM (or CODESEAL_KEY)");
+    AddAdminOptions(command, arguments.connection);
     command.add_flag("--json", arguments.json, "print JSON");
     command.callback([&run, &arguments, function] {
       run = [&arguments, function] { return function(arguments, std::cout); };
@@ -433,6 +435,14 @@ int Main(int argc, char** argv) {
   ceremony->add_flag("-n,--dry-run", dry_run, "read the file aloud only");
   ceremony->callback(
       [&] { run = [&] { return RunCeremonyFile(path, dry_run); }; });
+  AdminConnection admin;
+  auto* const record = ceremonies->add_subcommand(
+      "record", "Write a transcript into a running server's audit log");
+  AddAdminOptions(*record, admin);
+  record->add_option("TRANSCRIPT", path, "what a ceremony wrote")->required();
+  record->callback([&] {
+    run = [&] { return RecordCeremony(admin, path, std::cout); };
+  });
 
   CaInitArguments ca_init;
   CaIssueArguments ca_issue;

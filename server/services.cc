@@ -10,6 +10,7 @@
 #include "grpc/grpc_security_constants.h"
 #include "grpcpp/security/auth_context.h"
 #include "server/status_to_grpc.h"
+#include "server/transcript.h"
 
 namespace codeseal {
 namespace {
@@ -19,6 +20,9 @@ namespace {
 constexpr size_t kMaxRememberedPeers = 4096;
 // The longest that an administrator's call waits for a token.
 constexpr absl::Duration kAdminTime = absl::Seconds(60);
+// Of the transcript of a ceremony.
+constexpr size_t kMaxTranscriptLines = 1000;
+constexpr size_t kMaxTranscriptLine = 8000;
 
 std::vector<std::string> Values(const grpc::AuthContext& context,
                                 const char* property) {
@@ -253,13 +257,65 @@ absl::Status OpsServiceImpl::Clear(const std::string& token,
   return status;
 }
 
+absl::Status OpsServiceImpl::Record(
+    const v1::RecordCeremonyRequest& request, const std::string& admin,
+    absl::Time deadline, v1::RecordCeremonyResponse& response) const {
+  if (audit_ == nullptr) {
+    return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_AUDIT,
+                     v1::REASON_STATE_STORE,
+                     "the server's configuration has no audit log");
+  }
+  const std::vector<std::string> lines(request.lines().begin(),
+                                       request.lines().end());
+  const bool too_long =
+      std::any_of(lines.begin(), lines.end(), [](const std::string& line) {
+        return line.size() > kMaxTranscriptLine;
+      });
+  if (lines.empty() || lines.size() > kMaxTranscriptLines || too_long) {
+    return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_AUDIT,
+                     v1::REASON_CEREMONY,
+                     "a transcript has 1 to 1000 lines of at most 8000 bytes");
+  }
+  RETURN_IF_ERROR(CheckTranscript(lines));
+  for (size_t i = 0; i < lines.size(); ++i) {
+    audit::Entry entry;
+    entry.kind = audit::EntryKind::kEvent;
+    entry.event = "ceremony_recorded";
+    entry.client = admin;
+    entry.subject = std::to_string(i + 1) + "/" + std::to_string(lines.size());
+    entry.detail = lines[i];
+    ASSIGN_OR_RETURN(const uint64_t index,
+                     audit_->AppendAndWait(std::move(entry), deadline));
+    if (i == 0) response.set_first_index(index);
+  }
+  return absl::OkStatus();
+}
+
 grpc::ServerUnaryReactor* OpsServiceImpl::ClearPinHold(
     grpc::CallbackServerContext* context,
     const v1::ClearPinHoldRequest* request,
     v1::ClearPinHoldResponse* /*response*/) {
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  const absl::StatusOr<std::shared_ptr<const Peer>> peer =
-      peers_.Read(*context);
+  return Run(*context, [this, token = request->token()](
+                           const std::string& admin, absl::Time deadline) {
+    return Clear(token, admin, deadline);
+  });
+}
+
+grpc::ServerUnaryReactor* OpsServiceImpl::RecordCeremony(
+    grpc::CallbackServerContext* context,
+    const v1::RecordCeremonyRequest* request,
+    v1::RecordCeremonyResponse* response) {
+  // Both live until the reactor finishes.
+  return Run(*context, [this, request, response](const std::string& admin,
+                                                 absl::Time deadline) {
+    return Record(*request, admin, deadline, *response);
+  });
+}
+
+grpc::ServerUnaryReactor* OpsServiceImpl::Run(
+    grpc::CallbackServerContext& context, Work work) {
+  grpc::ServerUnaryReactor* const reactor = context.DefaultReactor();
+  const absl::StatusOr<std::shared_ptr<const Peer>> peer = peers_.Read(context);
   absl::Status status = peer.status();
   if (status.ok()) status = gate_.Check(**peer);
   if (status.ok()) status = CheckAdmin(admin_, **peer);
@@ -268,11 +324,11 @@ grpc::ServerUnaryReactor* OpsServiceImpl::ClearPinHold(
     return reactor;
   }
   SigningPool::Task task;
-  task.deadline = std::min(DeadlineOf(*context), absl::Now() + kAdminTime);
-  task.run = [this, reactor, token = request->token(), name = (*peer)->Name(),
+  task.deadline = std::min(DeadlineOf(context), absl::Now() + kAdminTime);
+  task.run = [reactor, work = std::move(work), name = (*peer)->Name(),
               deadline = task.deadline](const absl::Status& admitted) {
-    reactor->Finish(StatusToGrpc(
-        admitted.ok() ? Clear(token, name, deadline) : admitted, "", name));
+    reactor->Finish(StatusToGrpc(admitted.ok() ? work(name, deadline) : admitted,
+                                 "", name));
   };
   status = pool_.Submit(std::move(task));
   if (!status.ok()) reactor->Finish(StatusToGrpc(status, "", (*peer)->Name()));

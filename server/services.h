@@ -98,10 +98,22 @@ class OpsServiceImpl : public v1::OpsService::CallbackService {
       grpc::CallbackServerContext* context,
       const v1::ClearPinHoldRequest* request,
       v1::ClearPinHoldResponse* response) override;
+  grpc::ServerUnaryReactor* RecordCeremony(
+      grpc::CallbackServerContext* context,
+      const v1::RecordCeremonyRequest* request,
+      v1::RecordCeremonyResponse* response) override;
 
  private:
+  // Runs `work` with the administrator's name, off gRPC's threads.
+  using Work = std::function<absl::Status(const std::string& admin,
+                                          absl::Time deadline)>;
+  grpc::ServerUnaryReactor* Run(grpc::CallbackServerContext& context,
+                                Work work);
   absl::Status Clear(const std::string& token, const std::string& admin,
                      absl::Time deadline) const;
+  absl::Status Record(const v1::RecordCeremonyRequest& request,
+                      const std::string& admin, absl::Time deadline,
+                      v1::RecordCeremonyResponse& response) const;
 
   IdentityStore& identities_;
   PeerGate& gate_;

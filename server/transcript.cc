@@ -8,10 +8,13 @@
 #include <cerrno>
 #include <exception>
 #include <filesystem>
+#include <string_view>
 #include <utility>
 
+#include "absl/strings/str_split.h"
 #include "codesign/base/digest.h"
 #include "codesign/base/error.h"
+#include "codesign/base/mapped_file.h"
 #include "codesign/base/staged_file.h"
 #include "nlohmann/json.hpp"
 
@@ -26,13 +29,11 @@ std::string DigestOf(const std::string& line) {
   return HexEncode(ComputeDigest(DigestKind::kSha256, AsBytes(line)));
 }
 
-absl::Status BadTranscript(const std::string& path, size_t line,
-                           const std::string& message) {
-  return WithSubject(
-      MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_USAGE,
-                v1::REASON_CEREMONY,
-                path + ":" + std::to_string(line) + ": " + message),
-      path);
+// The lines that end; what a crash left of one more is not among them.
+std::vector<std::string> WholeLines(std::string_view text) {
+  std::vector<std::string> lines = absl::StrSplit(text, '\n');
+  lines.pop_back();
+  return lines;
 }
 
 class TranscriptFile : public Transcript {
@@ -50,21 +51,12 @@ class TranscriptFile : public Transcript {
       text.append(buffer.data(), static_cast<size_t>(size));
     }
     if (size < 0) return FileError(errno, v1::STAGE_USAGE, "read", path_);
-    size_t at = 0;
-    for (size_t end; (end = text.find('\n', at)) != text.npos; at = end + 1) {
-      const std::string line = text.substr(at, end - at);
-      const Json entry = Json::parse(line, nullptr, false);
-      if (!entry.is_object() ||
-          entry.value(kPrevious, std::string()) != previous_) {
-        return BadTranscript(path_, entries_.size() + 1,
-                             "not the line that was written after the one "
-                             "before it");
-      }
-      previous_ = DigestOf(line);
-      entries_.push_back(line);
-    }
-    // What a crash left of a line: nobody was told that it was written.
-    if (at < text.size() && ftruncate(fd_, static_cast<off_t>(at)) != 0) {
+    entries_ = WholeLines(text);
+    RETURN_IF_ERROR(WithSubject(CheckTranscript(entries_), path_));
+    if (!entries_.empty()) previous_ = DigestOf(entries_.back());
+    // Of a line that a crash cut off nobody was told that it was written.
+    const size_t end = text.rfind('\n') + 1;
+    if (end < text.size() && ftruncate(fd_, static_cast<off_t>(end)) != 0) {
       return FileError(errno, v1::STAGE_USAGE, "mend", path_);
     }
     return absl::OkStatus();
@@ -101,6 +93,31 @@ class TranscriptFile : public Transcript {
 };
 
 }  // namespace
+
+absl::Status CheckTranscript(std::span<const std::string> lines) {
+  std::string previous;
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const Json entry = Json::parse(lines[i], nullptr, false);
+    if (!entry.is_object() || !entry.contains(kPrevious) ||
+        entry[kPrevious] != previous) {
+      return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_USAGE,
+                       v1::REASON_CEREMONY,
+                       "line " + std::to_string(i + 1) +
+                           " is not the one that was written after the line "
+                           "before it");
+    }
+    previous = DigestOf(lines[i]);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> ReadTranscript(
+    const std::string& path) {
+  ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
+  std::vector<std::string> lines = WholeLines(AsText(file.bytes()));
+  RETURN_IF_ERROR(WithSubject(CheckTranscript(lines), path));
+  return lines;
+}
 
 absl::StatusOr<std::unique_ptr<Transcript>> OpenTranscriptFile(
     const std::string& path) {

@@ -6,6 +6,7 @@
 #define CODESEAL_SERVER_TRANSCRIPT_H_
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,11 +28,20 @@ class Transcript {
   virtual absl::Status Append(const std::string& entry) = 0;
 };
 
-// A file with one entry a line. Each line has the SHA-256 of the line before it
-// ("previous"), so that a line that was changed or taken out shows. Made when
-// it is not there; locked while the object lives.
-// Errors: FAILED_PRECONDITION REASON_CEREMONY when the lines do not hold
-// together; UNAVAILABLE when another process has it; those of files.
+// That each line is a JSON object and names the SHA-256 of the line before it
+// ("previous"), so that a line that was changed or taken out shows.
+// Errors: FAILED_PRECONDITION REASON_CEREMONY with the line's number.
+absl::Status CheckTranscript(std::span<const std::string> lines);
+
+// The lines of a transcript, as they are.
+// Errors: those of CheckTranscript() and of files.
+absl::StatusOr<std::vector<std::string>> ReadTranscript(
+    const std::string& path);
+
+// A file with one entry a line, as CheckTranscript() wants it. Made when it is
+// not there; locked while the object lives.
+// Errors: those of CheckTranscript(); UNAVAILABLE when another process has it;
+// those of files.
 absl::StatusOr<std::unique_ptr<Transcript>> OpenTranscriptFile(
     const std::string& path);
 

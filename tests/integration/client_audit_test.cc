@@ -11,6 +11,7 @@
 namespace codeseal::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 namespace fs = std::filesystem;
 
@@ -34,6 +35,8 @@ class ClientAuditTest : public ClientTest {
         "state: {sqlite: {path: ledger.db}}\n"
         "audit: {dir: auditlog, origin: log.example/test, key: {token: logkey, "
         "id: \"07\"}, reserve: 0, timeout: 10s, readers: [{spiffe: \"" +
+            std::string(ServerWorld::kClientUri) +
+            "\"}]}\nadmin: {allow: [{spiffe: \"" +
             std::string(ServerWorld::kClientUri) + "\"}]}\n")));
     const std::string& address = server_->address();
     environment_["CODESEAL_SERVER"] =
@@ -104,6 +107,47 @@ TEST_F(ClientAuditTest, ASecondMachineFollowsTheLogAndRefusesAnotherPast) {
   EXPECT_EQ(
       Codeseal({"audit", "verify", "--dir", copy_, "--key", key_}).exit_code,
       0);
+}
+
+TEST_F(ClientAuditTest, TheTranscriptOfACeremonyGoesIntoTheLog) {
+  Start();
+  const std::string ceremony = folder_.Write(
+      "ceremony.yaml",
+      "version: 1\nceremony: keys of 2026\noperators: [Alice, Bob]\n"
+      "token: {uri: \"pkcs11:token=main?module-path=" +
+          std::string(kSoftHsmModule) +
+          "&pin-source=file:" + world_.softhsm().pin_file() +
+          "\"}\ntranscript: transcript.jsonl\nsteps:\n"
+          "  - generate: {id: \"31\", label: new, algorithm: p256}\n");
+  const SubprocessResult run =
+      RunProgram({ServerProgram(), "ceremony", "run", ceremony});
+  ASSERT_EQ(run.exit_code, 0) << run.err;
+  const std::string transcript = folder_.Path("transcript.jsonl");
+  const auto record = [&] {
+    return RunProgram({ServerProgram(), "ceremony", "record", transcript,
+                       "--server", environment_["CODESEAL_SERVER"], "--ca",
+                       world_.tls_ca(), "--cert", world_.client().certificate,
+                       "--key", world_.client().key});
+  };
+  const SubprocessResult recorded = record();
+  EXPECT_EQ(recorded.exit_code, 0) << recorded.err;
+  EXPECT_THAT(recorded.out, HasSubstr("4 lines recorded, from entry "));
+
+  std::string text = folder_.Read("transcript.jsonl");
+  text.replace(text.find("Alice"), 5, "Clara");
+  folder_.Write("transcript.jsonl", text);
+  const SubprocessResult changed = record();
+  EXPECT_EQ(changed.exit_code, 1);
+  EXPECT_THAT(changed.err, HasSubstr("line 2 is not the one"));
+
+  server_->Stop();
+  const SubprocessResult entries =
+      Codeseal({"audit", "entries", "--dir", log_, "--key", key_});
+  EXPECT_EQ(entries.exit_code, 0) << entries.err;
+  EXPECT_THAT(entries.out,
+              AllOf(HasSubstr("\"event\":\"ceremony_recorded\""),
+                    HasSubstr("\"subject\":\"4/4\""), HasSubstr("Alice"),
+                    HasSubstr(ServerWorld::kClientUri)));
 }
 
 }  // namespace
