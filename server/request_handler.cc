@@ -288,10 +288,13 @@ absl::Status RequestHandler::ReserveLocked(size_t size) {
 }
 
 void RequestHandler::Judge(const std::shared_ptr<Job>& job) {
-  const absl::Status allowed = Check(*job);
+  job->refusal = Check(*job);
   const v1::SignRequest& request = *job->call.request;
-  if (!allowed.ok()) {
-    Finish(*job, allowed);
+  // What was signed once is replayed, whatever would be said of it today.
+  const bool may_be_known = ledger_ != nullptr && !request.validate_only() &&
+                            job->checked.has_value();
+  if (!job->refusal.ok() && !may_be_known) {
+    Finish(*job, job->refusal);
   } else if (request.validate_only()) {
     TryPermit(job);
   } else if (ledger_ == nullptr && audit_ == nullptr) {
@@ -327,7 +330,9 @@ void RequestHandler::TryPermit(const std::shared_ptr<Job>& job) {
 
 void RequestHandler::KeepIntent(const std::shared_ptr<Job>& job) {
   Ledger::Admission admission;
-  if (job->permit.has_conditions()) {
+  if (!job->refusal.ok()) {
+    admission = [refusal = job->refusal](Database&) { return refusal; };
+  } else if (job->permit.has_conditions()) {
     admission = [permit = job->permit](Database& database) {
       return permit.Charge(database);
     };
@@ -401,6 +406,13 @@ void RequestHandler::Continue(
     job->response = std::move((*entry)->response);
     if ((*entry)->state == LedgerState::kDone) {
       Finish(*job, absl::OkStatus());
+      return;
+    }
+    if (!job->refusal.ok()) {
+      // Signed, but not stamped yet: nothing is done for it any more.
+      ledger_->Release(
+          job->key, /*forget=*/false, /*undo=*/nullptr,
+          [this, job](const absl::Status&) { Finish(*job, job->refusal); });
       return;
     }
     job->kept = true;

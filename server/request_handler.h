@@ -108,6 +108,7 @@ class RequestHandler {
     LedgerKey key;
     Bytes payload_digest;
     Permit permit;
+    absl::Status refusal;  // policy's, of what was not signed before
     audit::Entry facts;  // what the log says of it
     bool begun = false;  // with the ledger
     bool kept = false;   // the ledger has the signature

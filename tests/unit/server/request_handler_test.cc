@@ -43,12 +43,23 @@ class RequestHandlerTest : public testing::ServerFixture {
     auto timestamps = TimestampAuthorities::Create(config_.authorities, clock_);
     ASSERT_THAT(timestamps, IsOk());
     timestamps_ = *std::move(timestamps);
-    handler_ =
-        std::make_unique<RequestHandler>(*store_, *gate_, *timestamps_, nullptr,
-                                         nullptr, config_.limits, clock_);
+    handler_ = std::make_unique<RequestHandler>(*store_, *gate_, *timestamps_,
+                                                ledger_.get(), nullptr,
+                                                config_.limits, clock_);
   }
-  // The tokens' threads end before the rest.
-  ~RequestHandlerTest() override { store_.reset(); }
+  void StartWithLedger() {
+    auto rows = OpenSqliteLedgerStore(folder_.Path("ledger.db"));
+    ASSERT_THAT(rows, IsOk());
+    ledger_ =
+        std::make_unique<Ledger>(*std::move(rows), absl::Hours(24), clock_);
+    Start();
+  }
+  // The threads that hand work to others end before those.
+  ~RequestHandlerTest() override {
+    if (store_ != nullptr) store_->Stop();
+    if (ledger_ != nullptr) ledger_->Stop();
+    store_.reset();
+  }
 
   std::future<Result> Begin(const v1::SignRequest& request,
                             absl::Time deadline = absl::InfiniteFuture()) {
@@ -72,6 +83,7 @@ class RequestHandlerTest : public testing::ServerFixture {
       absl::FromUnixSeconds(absl::ToUnixSeconds(absl::Now()) + 60)};
   std::unique_ptr<PeerGate> gate_;
   std::unique_ptr<TimestampAuthorities> timestamps_;
+  std::unique_ptr<Ledger> ledger_;
   std::unique_ptr<RequestHandler> handler_;
   std::unique_ptr<IdentityStore> store_;
 };
@@ -105,6 +117,27 @@ TEST_F(RequestHandlerTest, TheCallersSigningTimeIsSigned) {
       AsBytes(result->cms()), CheckSignRequest(request).value().content);
   ASSERT_THAT(signature, IsOk());
   EXPECT_EQ(signature->signing_time, at);
+}
+
+// A caller that tries again late has a signing time that is refused by now.
+TEST_F(RequestHandlerTest, WhatWasSignedIsReplayedThoughItWouldBeRefusedNow) {
+  StartWithLedger();
+  v1::SignRequest request = BuildSignRequest({});
+  request.mutable_signing_time()->set_seconds(
+      absl::ToUnixSeconds(clock_.Now()));
+  const Result first = Sign(request);
+  ASSERT_THAT(first, IsOk());
+  clock_.Advance(absl::Minutes(30));
+  const Result again = Sign(request);
+  ASSERT_THAT(again, IsOk());
+  EXPECT_TRUE(again->replayed());
+  EXPECT_EQ(again->cms(), first->cms());
+  EXPECT_EQ(token_->key().sign_count(), 1);
+
+  request.set_request_id(testing::RandomUuid());
+  EXPECT_THAT(Sign(request), HasReason(v1::REASON_POLICY_VIOLATION));
+  EXPECT_THAT(Sign(request), HasReason(v1::REASON_POLICY_VIOLATION));
+  EXPECT_EQ(token_->key().sign_count(), 1);
 }
 
 TEST_F(RequestHandlerTest, ValidateOnlyLeavesTheKeyAlone) {

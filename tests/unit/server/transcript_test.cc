@@ -52,6 +52,9 @@ TEST_F(TranscriptTest, AChangedLineShows) {
        {changed, without_first, good + "rubbish\n", good + "[]\n"}) {
     folder_.Write("t.jsonl", bad);
     EXPECT_THAT(Open(), HasReason(v1::REASON_CEREMONY)) << bad;
+    EXPECT_THAT(ReadTranscript(folder_.Path("t.jsonl")),
+                HasReason(v1::REASON_CEREMONY))
+        << bad;
     EXPECT_EQ(folder_.Read("t.jsonl"), bad);
   }
 }
