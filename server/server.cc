@@ -11,6 +11,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/time/clock.h"
 #include "codesign/base/error.h"
+#include "codesign/base/mapped_file.h"
 #include "grpc/grpc.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
