@@ -67,9 +67,14 @@ absl::Status Run(const AuditCollectCommand& command, Reporter& reporter) {
                    ResolveConnection(command.connection, environment,
                                      DefaultSettingsPath(environment)));
   const SystemClock clock;
-  ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel,
-                   OpenChannel(settings, clock));
-  const auto server = v1::AuditService::NewStub(channel);
+  ASSIGN_OR_RETURN(const auto channels, OpenChannels(settings, clock));
+  if (channels.size() != 1) {
+    return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
+                     v1::REASON_USAGE,
+                     "each replica has a log of its own: collect from one "
+                     "server, into a folder for it");
+  }
+  const auto server = v1::AuditService::NewStub(channels.front());
   ASSIGN_OR_RETURN(const auto mirror,
                    audit::LogMirror::Open(command.folder, std::move(key)));
   for (;;) {

@@ -115,7 +115,7 @@ absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> OpenChannels(
         credentials, grpc::AccessTokenCredentials(settings.identity_token));
   }
   std::vector<std::shared_ptr<grpc::Channel>> channels;
-  for (const std::string server :
+  for (const absl::string_view server :
        absl::StrSplit(settings.server, ',', absl::SkipWhitespace())) {
     channels.push_back(MakeChannel(
         std::string(absl::StripAsciiWhitespace(server)), credentials));
