@@ -277,7 +277,7 @@ absl::StatusOr<std::string> IssueCodeSigningCertificate(
   if (X509_verify(issued, authority_key.get()) != 1) {
     DrainOpenSslErrors();
     return MakeError(
-        absl::StatusCode::kInternal, v1::STAGE_TOKEN,
+        absl::StatusCode::kDataLoss, v1::STAGE_TOKEN,
         v1::REASON_SELF_VERIFY_FAILED,
         "the token's signature of the certificate does not verify");
   }

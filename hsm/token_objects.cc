@@ -95,7 +95,7 @@ CK_RSA_PKCS_PSS_PARAMS PssParameters(SignDigest kind) {
 // r and s side by side, as PKCS#11 returns them, to a DER ECDSA-Sig-Value.
 absl::StatusOr<Bytes> EncodeEcdsa(ByteView raw) {
   if (raw.empty() || raw.size() % 2 != 0) {
-    return MakeError(absl::StatusCode::kInternal, v1::STAGE_TOKEN,
+    return MakeError(absl::StatusCode::kDataLoss, v1::STAGE_TOKEN,
                      v1::REASON_SELF_VERIFY_FAILED,
                      "the token returned an ECDSA signature of odd size");
   }
