@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <exception>
 #include <filesystem>
-#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_split.h"
@@ -30,7 +29,7 @@ std::string DigestOf(const std::string& line) {
 }
 
 // The lines that end; what a crash left of one more is not among them.
-std::vector<std::string> WholeLines(std::string_view text) {
+std::vector<std::string> WholeLines(const std::string& text) {
   std::vector<std::string> lines = absl::StrSplit(text, '\n');
   lines.pop_back();
   return lines;
@@ -114,7 +113,7 @@ absl::Status CheckTranscript(std::span<const std::string> lines) {
 absl::StatusOr<std::vector<std::string>> ReadTranscript(
     const std::string& path) {
   ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
-  std::vector<std::string> lines = WholeLines(AsText(file.bytes()));
+  std::vector<std::string> lines = WholeLines(ToString(file.bytes()));
   RETURN_IF_ERROR(WithSubject(CheckTranscript(lines), path));
   return lines;
 }
