@@ -45,7 +45,7 @@ class LogMirrorTest : public LogFixture {
 
 TEST_F(LogMirrorTest, GrowsWithTheLogThroughRestartsOfBoth) {
   uint64_t copied = 0;
-  for (const uint64_t count : {1, 254, 1, 1, 300, 0, 700}) {
+  for (const uint64_t count : {1u, 254u, 1u, 1u, 300u, 0u, 700u}) {
     const auto log = Open();
     Grow(*log, count);
     const auto mirror = OpenMirror();
@@ -84,7 +84,7 @@ TEST_F(LogMirrorTest, RefusesALogThatWasRewritten) {
   EXPECT_EQ(folder_.Read("copy/refused"), log->checkpoint());
   EXPECT_EQ(folder_.Read("copy/checkpoint"), honest);
   // As long as the old one, and longer: with other entries.
-  for (const uint64_t count : {290, 1}) {
+  for (const uint64_t count : {290u, 1u}) {
     Grow(*log, count, log->size() + 5);
     EXPECT_THAT(mirror->Take(log->checkpoint(), ReaderOf(*log)),
                 HasReason(v1::REASON_AUDIT_INCONSISTENT));
