@@ -13,7 +13,7 @@ namespace codeseal {
 namespace {
 
 // gRPC carries the message twice, percent-encoded and inside the details, in
-// trailers that many clients bound at 8 KiB.
+// trailers that many clients bound at 8 KiB. Bytes when percent-encoded.
 constexpr size_t kMaxMessageSize = 2048;
 constexpr size_t kMaxSubjectSize = 512;
 
@@ -44,12 +44,20 @@ std::string WithoutLocalPaths(std::string_view text) {
   return out;
 }
 
+// Of a byte in gRPC's messages.
+size_t EncodedSize(char c) { return c < ' ' || c > '~' || c == '%' ? 3 : 1; }
+
 // Cuts at a character boundary of UTF-8, which protobuf strings must hold.
-std::string Bounded(std::string text, size_t max_size) {
-  if (text.size() <= max_size) return text;
-  while (max_size > 0 && (static_cast<uint8_t>(text[max_size]) & 0xc0) == 0x80)
-    --max_size;
-  return text.substr(0, max_size) + "...";
+std::string Bounded(std::string text, size_t max_encoded_size) {
+  size_t encoded_size = 0;
+  size_t end = 0;
+  for (; end < text.size(); ++end) {
+    encoded_size += EncodedSize(text[end]);
+    if (encoded_size > max_encoded_size) break;
+  }
+  if (end == text.size()) return text;
+  while (end > 0 && (static_cast<uint8_t>(text[end]) & 0xc0) == 0x80) --end;
+  return text.substr(0, end) + "...";
 }
 
 // How long a caller should wait before it sends the same request again; zero
