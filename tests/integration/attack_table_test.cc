@@ -19,6 +19,7 @@
 #include "absl/time/clock.h"
 #include "codesign/base/error.h"
 #include "codesign/code_directory.h"
+#include "codeseal/v1/approval.grpc.pb.h"
 #include "grpcpp/generic/generic_stub.h"
 #include "gtest/gtest.h"
 #include "tests/integration/test_client.h"
