@@ -137,7 +137,7 @@ TEST_F(ClientAuditTest, TheTranscriptOfACeremonyGoesIntoTheLog) {
   text.replace(text.find("Alice"), 5, "Clara");
   folder_.Write("transcript.jsonl", text);
   const SubprocessResult changed = record();
-  EXPECT_EQ(changed.exit_code, 1);
+  EXPECT_EQ(changed.exit_code, 2);
   EXPECT_THAT(changed.err, HasSubstr("line 2 is not the one"));
 
   server_->Stop();

@@ -160,6 +160,8 @@ TEST_F(Promise20Test, promise_20_killed_at_each_step_nothing_is_lost) {
   ASSERT_THAT(SignSoon(), IsOk());
   std::vector<std::string> saved;
   for (size_t turn = 0; turn < kill_count; ++turn) {
+    // Replies that must survive what follows.
+    for (int i = 0; i < 3; ++i) Keep(client_->Sign(NextRequest()));
     // Ten of them touch every point.
     KillAt(kill_count > 10 ? turn : turn * 3);
     if (!HasDied()) server_->Terminate();
@@ -252,7 +254,7 @@ TEST_F(Promise20Test, promise_20_killed_at_each_step_nothing_is_lost) {
   // (A test signature now and then, of each key, is the token's watchman's.)
   const size_t own = own_count * (kill_count + 1) + kill_count;
   EXPECT_LE(journal.size(), claimed_count + indeterminate_count + own);
-  EXPECT_GT(replies_.size(), 0u);
+  EXPECT_GE(replies_.size(), 3 * kill_count);
   std::printf(
       "%zu kills, %zu requests, %zu replies: %d signed (%d of them waited for "
       "the log), %zu indeterminate\n",
