@@ -66,8 +66,7 @@ absl::Status SigningPool::Submit(Task task) {
                        v1::STAGE_TRANSPORT, v1::REASON_OVERLOADED,
                        "too many requests wait for the token; try again later");
     }
-    if (!task.resumed && !line_.empty() &&
-        IsTooSlowLocked(now, task.deadline)) {
+    if (!task.resumed && IsTooSlowLocked(now, task.deadline)) {
       return MakeError(absl::StatusCode::kResourceExhausted,
                        v1::STAGE_TRANSPORT, v1::REASON_OVERLOADED,
                        "the token will not be free in time; try again later");
@@ -89,27 +88,42 @@ size_t SigningPool::waiting_count() const {
   return line_.size();
 }
 
-// Those before it, then its own time on the token: with all threads busy, each
-// works for as long as it takes all of them to begin once.
-bool SigningPool::IsTooSlowLocked(absl::Time now, absl::Time deadline) const {
-  const absl::Duration wait = static_cast<int64_t>(line_.size()) * interval_;
-  const absl::Duration work =
-      static_cast<int64_t>(options_.thread_count) * interval_;
-  return wait > options_.max_wait ||
-         now + wait + work > deadline - kTimeForReply;
+absl::Duration SigningPool::WorkTimeLocked() const {
+  return new_time_ + resumed_time_;
 }
 
-// A new task begins. The mean of the last few: one that hangs is soon
-// forgotten.
-void SigningPool::MeasureLocked(absl::Time now) {
-  constexpr int kWeight = 8;
-  if (taken_at_ != absl::InfinitePast()) {
-    const absl::Duration sample = now - taken_at_;
-    interval_ = interval_ == absl::ZeroDuration()
-                    ? sample
-                    : interval_ + (sample - interval_) / kWeight;
+bool SigningPool::IsTooSlowLocked(absl::Time now, absl::Time deadline) const {
+  if (line_.empty()) return false;  // what is known may be old
+  const absl::Duration wait = static_cast<int64_t>(line_.size()) *
+                              WorkTimeLocked() /
+                              static_cast<int64_t>(options_.thread_count);
+  return wait > options_.max_wait ||
+         now + wait + WorkTimeLocked() > deadline - kTimeForReply;
+}
+
+absl::Status SigningPool::Admit(const Waiting& next) const {
+  const absl::Time now = absl::Now();
+  if (next.task.cancelled && next.task.cancelled()) {
+    return MakeError(absl::StatusCode::kCancelled, v1::STAGE_TRANSPORT,
+                     v1::REASON_DEADLINE_EXCEEDED, "the caller gave up");
   }
-  taken_at_ = line_.empty() ? absl::InfinitePast() : now;
+  if (now >= next.expires_at) return Expired(now, next.task.deadline);
+  if (next.task.resumed) return absl::OkStatus();
+  const std::lock_guard lock(mutex_);
+  if (!line_.empty() &&
+      now + WorkTimeLocked() > next.task.deadline - kTimeForReply) {
+    return Expired(now, next.task.deadline);
+  }
+  return absl::OkStatus();
+}
+
+// The mean of the last few: a task that hangs is soon forgotten.
+void SigningPool::Measure(bool resumed, absl::Duration sample) {
+  constexpr int kWeight = 8;
+  const std::lock_guard lock(mutex_);
+  absl::Duration& mean = resumed ? resumed_time_ : new_time_;
+  mean =
+      mean == absl::ZeroDuration() ? sample : mean + (sample - mean) / kWeight;
 }
 
 void SigningPool::Work() {
@@ -117,20 +131,14 @@ void SigningPool::Work() {
     std::unique_lock lock(mutex_);
     work_added_.wait(lock, [this] { return stopping_ || !line_.empty(); });
     if (line_.empty()) return;
-    Waiting next = std::move(line_.front());
+    const Waiting next = std::move(line_.front());
     line_.pop_front();
-    const absl::Time now = absl::Now();
-    if (!next.task.resumed) MeasureLocked(now);
     lock.unlock();
-    if (next.task.cancelled && next.task.cancelled()) {
-      next.task.run(MakeError(absl::StatusCode::kCancelled, v1::STAGE_TRANSPORT,
-                              v1::REASON_DEADLINE_EXCEEDED,
-                              "the caller gave up"));
-    } else if (now >= next.expires_at) {
-      next.task.run(Expired(now, next.task.deadline));
-    } else {
-      next.task.run(absl::OkStatus());
-    }
+    const absl::Status admitted = Admit(next);
+    const absl::Time begun = absl::Now();
+    next.task.run(admitted);
+    // What nobody waited for any more says nothing of the token.
+    if (admitted.ok()) Measure(next.task.resumed, absl::Now() - begun);
   }
 }
 

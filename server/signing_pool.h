@@ -69,7 +69,11 @@ class SigningPool {
   };
   void Work();
   void ExpireWaiting();
-  void MeasureLocked(absl::Time now);
+  // Whether the task whose turn came is to be done: as Task::run says.
+  absl::Status Admit(const Waiting& next) const;
+  void Measure(bool resumed, absl::Duration sample);
+  // How long a thread works for one request, lately; zero: not known.
+  absl::Duration WorkTimeLocked() const;
   // Whether one more in the line would be done too late, as far as is known.
   bool IsTooSlowLocked(absl::Time now, absl::Time deadline) const;
 
@@ -79,10 +83,9 @@ class SigningPool {
   std::condition_variable watch_;       // for ExpireWaiting()
   absl::Time watch_until_ = absl::InfinitePast();
   std::deque<Waiting> line_;
-  // Between two new tasks while others wait, lately; zero: not known.
-  absl::Duration interval_ = absl::ZeroDuration();
-  absl::Time taken_at_ =
-      absl::InfinitePast();  // the last one, if others waited
+  // Of one task, lately; resumed ones are the rest of new ones.
+  absl::Duration new_time_ = absl::ZeroDuration();
+  absl::Duration resumed_time_ = absl::ZeroDuration();
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };

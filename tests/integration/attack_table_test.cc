@@ -607,7 +607,7 @@ TEST_F(AttackTableTest, EveryAttackIsRefusedForTheRightReason) {
          return SendBytes("/codeseal.v1.SigningService/Sign",
                           std::string(100, '\xff'));
        },
-       "INTERNAL"},
+       "UNIMPLEMENTED"},
       {"message", "a method that is not there",
        [&] { return SendBytes("/codeseal.v1.SigningService/Export", ""); },
        "UNIMPLEMENTED"},
