@@ -182,7 +182,7 @@ TEST(SigningPoolTest, WhatCannotBeDoneInTimeIsRefusedWhenItComes) {
   }
   EXPECT_THAT(refused, HasReason(v1::REASON_OVERLOADED));
   EXPECT_GE(taken_count, 1);
-  EXPECT_LE(taken_count, 10);
+  EXPECT_LE(taken_count, 11);  // 1 s of 87.5 ms: the short one counts, too
   // Whoever has the time is taken.
   EXPECT_THAT(pool.Submit({absl::InfiniteFuture(), nullptr,
                            [](const absl::Status&) {}}),
