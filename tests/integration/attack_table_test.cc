@@ -1,13 +1,6 @@
 // What a hostile caller may try, one row each: refused for the right reason,
 // and without effect. The test prints the table.
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <openssl/ssl.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <cstdio>
 #include <functional>
 #include <memory>
@@ -17,11 +10,12 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "codeseal/v1/approval.grpc.pb.h"
 #include "codesign/base/error.h"
 #include "codesign/code_directory.h"
-#include "codeseal/v1/approval.grpc.pb.h"
 #include "grpcpp/generic/generic_stub.h"
 #include "gtest/gtest.h"
+#include "tests/integration/raw_connection.h"
 #include "tests/integration/test_client.h"
 #include "tests/support/fault_shim.h"
 #include "tests/support/server_process.h"
@@ -35,80 +29,6 @@ namespace {
 // What a row's answer may be beside the name of a Reason.
 constexpr char kNoConnection[] = "no connection";
 constexpr char kHungUp[] = "hung up";
-
-// A connection with a certificate that the server trusts, and no gRPC on it.
-class RawConnection {
- public:
-  RawConnection(const std::string& address, const ClientFiles& files)
-      : context_(SSL_CTX_new(TLS_client_method())) {
-    SSL_CTX_use_certificate_chain_file(context_, files.certificate.c_str());
-    SSL_CTX_use_PrivateKey_file(context_, files.key.c_str(), SSL_FILETYPE_PEM);
-    const unsigned char protocols[] = {2, 'h', '2'};
-    SSL_CTX_set_alpn_protos(context_, protocols, sizeof protocols);
-    socket_ = Connect(address);
-    tls_ = SSL_new(context_);
-    SSL_set_fd(tls_, socket_);
-    connected_ = SSL_connect(tls_) == 1;
-  }
-  ~RawConnection() {
-    SSL_free(tls_);
-    close(socket_);
-    SSL_CTX_free(context_);
-  }
-  RawConnection(const RawConnection&) = delete;
-  RawConnection& operator=(const RawConnection&) = delete;
-
-  static int Connect(const std::string& address) {
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    to.sin_port = htons(static_cast<uint16_t>(
-        std::stoi(address.substr(address.rfind(':') + 1))));
-    if (connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to) != 0) {
-      close(fd);
-      return -1;
-    }
-    return fd;
-  }
-
-  void Send(const std::string& bytes) {
-    if (connected_ && !bytes.empty()) {
-      SSL_write(tls_, bytes.data(), static_cast<int>(bytes.size()));
-    }
-  }
-  // Whether the server ends the connection within three seconds.
-  bool IsEnded() {
-    char buffer[4096];
-    const absl::Time deadline = absl::Now() + absl::Seconds(3);
-    while (connected_ && absl::Now() < deadline) {
-      pollfd poll_fd = {socket_, POLLIN, 0};
-      if (SSL_pending(tls_) == 0 && poll(&poll_fd, 1, 100) == 0) continue;
-      if (SSL_read(tls_, buffer, sizeof buffer) <= 0) return true;
-    }
-    return !connected_;
-  }
-
- private:
-  SSL_CTX* const context_;
-  SSL* tls_ = nullptr;
-  int socket_ = -1;
-  bool connected_ = false;
-};
-
-// Spec: RFC 9113, section 4.1.
-std::string Frame(uint32_t size, uint8_t type, uint8_t flags, uint32_t stream,
-                  const std::string& payload) {
-  std::string frame = {
-      static_cast<char>(size >> 16),   static_cast<char>(size >> 8),
-      static_cast<char>(size),         static_cast<char>(type),
-      static_cast<char>(flags),        static_cast<char>(stream >> 24),
-      static_cast<char>(stream >> 16), static_cast<char>(stream >> 8),
-      static_cast<char>(stream)};
-  return frame + payload;
-}
-const std::string kPreface =
-    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(0, 4, 0, 0, "");
 
 class AttackTableTest : public ::testing::Test {
  protected:
@@ -663,15 +583,15 @@ TEST_F(AttackTableTest, EveryAttackIsRefusedForTheRightReason) {
       {"HTTP/2", "no preface",
        [&] { return SendRaw("GET / HTTP/1.1\r\nHost: x\r\n\r\n"); }, kHungUp},
       {"HTTP/2", "a frame of 16 MiB",
-       [&] { return SendRaw(kPreface + Frame(0xffffff, 0, 0, 1, "x")); },
+       [&] { return SendRaw(Preface() + Frame(0xffffff, 0, 0, 1, "x")); },
        kHungUp},
       {"HTTP/2", "CONTINUATION without HEADERS",
-       [&] { return SendRaw(kPreface + Frame(1, 9, 0, 1, "x")); }, kHungUp},
+       [&] { return SendRaw(Preface() + Frame(1, 9, 0, 1, "x")); }, kHungUp},
       {"HTTP/2", "another frame inside a header block",
-       [&] { return SendRaw(kPreface + headers + Frame(0, 4, 0, 0, "")); },
+       [&] { return SendRaw(Preface() + headers + Frame(0, 4, 0, 0, "")); },
        kHungUp},
       {"HTTP/2", "a header table entry that is not there",
-       [&] { return SendRaw(kPreface + Frame(1, 1, 5, 1, "\xfe")); }, kHungUp},
+       [&] { return SendRaw(Preface() + Frame(1, 1, 5, 1, "\xfe")); }, kHungUp},
       // Names.
       {"injection", "a line of the log as identity",
        [&] {
