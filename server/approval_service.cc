@@ -17,6 +17,7 @@
 #include "codesign/base/mapped_file.h"
 #include "codesign/cms/certificate.h"
 #include "hsm/public_key.h"
+#include "nlohmann/json.hpp"
 #include "server/grants.h"
 #include "server/log.h"
 #include "server/policy.h"
@@ -29,7 +30,8 @@ namespace {
 // The longest that a call waits for its turn.
 constexpr absl::Duration kPatience = absl::Seconds(30);
 constexpr int kMaxListed = 200;
-constexpr size_t kMaxText = 1024;  // bytes of what people write
+constexpr size_t kMaxText = 1024;             // bytes of what people write
+constexpr size_t kMaxLoggedStatement = 3000;  // bytes
 
 SigningPool::Options PoolOptions() {
   SigningPool::Options options;
@@ -116,6 +118,22 @@ absl::Status CheckSignature(ByteView public_key, const std::string& text,
       "else");
 }
 
+// What proves the approval without this server: JSON with base64 in it. A
+// statement that is too long for a log entry is there as its digest.
+std::string EvidenceOf(const v1::Approval& approval) {
+  nlohmann::ordered_json json = {
+      {"approver", approval.approver()},
+      {"signature", absl::Base64Escape(approval.signature())},
+      {"public_key", absl::Base64Escape(approval.public_key())},
+      {"statement_sha256",
+       HexEncode(
+           ComputeDigest(DigestKind::kSha256, AsBytes(approval.statement())))}};
+  if (approval.statement().size() <= kMaxLoggedStatement) {
+    json["statement"] = absl::Base64Escape(approval.statement());
+  }
+  return json.dump();
+}
+
 absl::Status CheckWanted(const v1::RequestGrantRequest& request,
                          const ApprovalConfig& config) {
   const bool by_release = !request.release().empty();
@@ -175,17 +193,18 @@ std::string ApprovalText(const v1::Grant& grant, bool approves,
 
 Approvals::Approvals(const ServerConfig& config,
                      const IdentityStore& identities, Ledger& ledger,
-                     const Clock& clock)
+                     AuditLog* audit, const Clock& clock)
     : admin_(config.admin),
       identities_(identities),
       ledger_(ledger),
+      audit_(audit),
       clock_(clock) {}
 
 absl::StatusOr<std::unique_ptr<Approvals>> Approvals::Create(
     const ServerConfig& config, const IdentityStore& identities, Ledger& ledger,
-    const Clock& clock) {
+    AuditLog* audit, const Clock& clock) {
   std::unique_ptr<Approvals> approvals(
-      new Approvals(config, identities, ledger, clock));
+      new Approvals(config, identities, ledger, audit, clock));
   std::vector<ConfigProblem> problems;
   for (const IdentityConfig& identity : config.identities) {
     if (identity.approvals.quorum == 0) continue;
@@ -220,6 +239,33 @@ absl::Status Approvals::Run(const Change& change) {
     promise.set_value(status);
   });
   return promise.get_future().get();
+}
+
+absl::Status Approvals::Record(const char* event, const v1::Grant& grant,
+                               const Peer& peer, const std::string& detail,
+                               const Change& change) {
+  audit::Entry entry;
+  entry.event = event;
+  entry.client = peer.Name();
+  entry.client_certificate = peer.fingerprint;
+  entry.identity = grant.identity();
+  entry.subject = grant.id();
+  entry.detail = detail;
+  if (audit_ != nullptr) {
+    RETURN_IF_ERROR(audit_->AppendEvent(entry, absl::Now() + kPatience));
+  }
+  const absl::Status status = Run(change);
+  if (status.ok()) {
+    Log(LogLevel::kInfo, event,
+        {{"grant", grant.id()},
+         {"identity", grant.identity()},
+         {"peer", peer.Name()},
+         {"detail", detail}});
+  } else if (audit_ != nullptr) {
+    entry.reason = v1::Reason_Name(GetReason(status));
+    audit_->NoteEvent(std::move(entry));
+  }
+  return status;
 }
 
 const Approver* Approvals::FindApprover(const std::string& identity,
@@ -278,11 +324,8 @@ absl::StatusOr<v1::Grant> Approvals::Request(
   }
   grant.set_quorum(config->second.quorum);
   RETURN_IF_ERROR(
-      Run([&](Database& database) { return CreateGrant(database, grant); }));
-  Log(LogLevel::kInfo, "grant_requested",
-      {{"grant", grant.id()},
-       {"identity", grant.identity()},
-       {"peer", peer.Name()}});
+      Record("grant_requested", grant, peer, grant.reason(),
+             [&](Database& database) { return CreateGrant(database, grant); }));
   grant.set_state(v1::GRANT_STATE_PENDING);
   return grant;
 }
@@ -326,15 +369,11 @@ absl::StatusOr<v1::Grant> Approvals::Decide(
   approval.set_public_key(ToString(approver->public_key));
   RETURN_IF_ERROR(CheckSignature(approver->public_key, approval.statement(),
                                  AsBytes(approval.signature())));
-  RETURN_IF_ERROR(Run([&](Database& database) {
-    return DecideGrant(database, request.id(), approval, now);
-  }));
-  Log(LogLevel::kInfo, approves ? "grant_approved" : "grant_rejected",
-      {{"grant", grant.id()},
-       {"identity", grant.identity()},
-       {"approver", approver->config.name},
-       {"peer", peer.Name()},
-       {"signature", HexEncode(AsBytes(approval.signature()))}});
+  RETURN_IF_ERROR(Record(approves ? "grant_approved" : "grant_rejected", grant,
+                         peer, EvidenceOf(approval), [&](Database& database) {
+                           return DecideGrant(database, request.id(), approval,
+                                              now);
+                         }));
   return Get(request.id(), peer);
 }
 
@@ -348,9 +387,8 @@ absl::StatusOr<v1::Grant> Approvals::Revoke(const std::string& id,
         "administrator");
   }
   RETURN_IF_ERROR(
-      Run([&](Database& database) { return RevokeGrant(database, id); }));
-  Log(LogLevel::kInfo, "grant_revoked",
-      {{"grant", id}, {"identity", grant.identity()}, {"peer", peer.Name()}});
+      Record("grant_revoked", grant, peer, "",
+             [&](Database& database) { return RevokeGrant(database, id); }));
   return Get(id, peer);
 }
 

@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "codeseal/v1/approval.grpc.pb.h"
 #include "codesign/base/clock.h"
+#include "server/audit_log.h"
 #include "server/config.h"
 #include "server/identity_store.h"
 #include "server/ledger.h"
@@ -36,8 +37,9 @@ struct Approver {
 std::string ApprovalText(const v1::Grant& grant, bool approves,
                          ByteView public_key, absl::Time at);
 
-// The rules, without gRPC. Borrows its parts. Thread-safe. Blocks until the
-// database has answered.
+// The rules, without gRPC; what is decided is in the audit log, if there is
+// one, with the approver's signature. Borrows its parts. Thread-safe. Blocks
+// until the database has answered.
 class Approvals {
  public:
   // Reads the approvers' keys.
@@ -45,7 +47,7 @@ class Approvals {
   // identity have the same key.
   static absl::StatusOr<std::unique_ptr<Approvals>> Create(
       const ServerConfig& config, const IdentityStore& identities,
-      Ledger& ledger, const Clock& clock);
+      Ledger& ledger, AuditLog* audit, const Clock& clock);
 
   absl::StatusOr<v1::Grant> Request(const v1::RequestGrantRequest& request,
                                     const Peer& peer);
@@ -58,10 +60,14 @@ class Approvals {
 
  private:
   Approvals(const ServerConfig& config, const IdentityStore& identities,
-            Ledger& ledger, const Clock& clock);
+            Ledger& ledger, AuditLog* audit, const Clock& clock);
 
   using Change = std::function<absl::Status(Database&)>;
   absl::Status Run(const Change& change);
+  // Run() with an event in the audit log, which comes first.
+  absl::Status Record(const char* event, const v1::Grant& grant,
+                      const Peer& peer, const std::string& detail,
+                      const Change& change);
   // Whether the peer may know of the identity's grants.
   bool MaySee(const v1::Grant& grant, const Peer& peer) const;
   const Approver* FindApprover(const std::string& identity,
@@ -72,6 +78,7 @@ class Approvals {
   std::map<std::string, std::vector<Approver>> approvers_;
   const IdentityStore& identities_;
   Ledger& ledger_;
+  AuditLog* const audit_;
   const Clock& clock_;
 };
 

@@ -202,7 +202,9 @@ audit::Entry FactsOf(const v1::SignRequest& request, const Peer& peer,
   facts.artifact = request.artifact().path();
   facts.architecture = request.artifact().architecture();
   facts.artifact_sha256 = HexEncode(AsBytes(request.artifact().sha256()));
-  facts.decision = "allowed";
+  facts.decision = version.identity().approvals.quorum == 0
+                       ? "allowed"
+                       : "allowed by grant " + request.grant();
   return facts;
 }
 

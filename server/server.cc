@@ -325,7 +325,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   if (parts->ledger != nullptr) {
     ASSIGN_OR_RETURN(
         parts->approvals,
-        Approvals::Create(config, *parts->identities, *parts->ledger, clock));
+        Approvals::Create(config, *parts->identities, *parts->ledger,
+                          parts->audit.get(), clock));
     parts->approval_service = std::make_unique<ApprovalServiceImpl>(
         *parts->approvals, *parts->gate, parts->peers);
   }

@@ -8,14 +8,17 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/time/clock.h"
 #include "codesign/base/error.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "hsm/public_key.h"
 #include "server/grants.h"
 #include "server/ledger.h"
 #include "tests/integration/client_fixture.h"
@@ -114,8 +117,13 @@ class Promise31Test : public ClientTest {
       approvers += std::string("        - {name: ") + name + ", key: " + chain +
                    ", peer: {spiffe: \"" + spec.uris[0] + "\"}}\n";
     }
+    world_.softhsm().AddToken("logkey");
+    world_.AddKey("logkey", "07", KeyAlgorithm::kP256);
     const std::string config = world_.Config(
-        world_.TokensSection(FaultShim::Module()),
+        world_.TokensSection(FaultShim::Module()) +
+            "  logkey: {module: " + std::string(kSoftHsmModule) +
+            ", label: logkey, pin_source: \"file:" +
+            world_.softhsm().pin_file() + "\"}\n",
         "identities:\n" +
             ServerWorld::Identity("ec", "main", "02", "main-02.chain.pem",
                                   "      - {spiffe: "
@@ -125,7 +133,9 @@ class Promise31Test : public ClientTest {
                                   "      max_uses: 3\n"
                                   "      approvers:\n" +
                                       approvers),
-        "state: {sqlite: {path: ledger.db}}\n");
+        "state: {sqlite: {path: ledger.db}}\n"
+        "audit: {dir: auditlog, origin: log.example/test, key: {token: logkey, "
+        "id: \"07\"}, reserve: 0, timeout: 10s}\n");
     server_ = std::make_unique<ServerProcess>(
         world_.WriteConfig(WithBlockAllow(config)));
     client_ = std::make_unique<TestClient>(server_->address(), world_.tls_ca(),
@@ -232,6 +242,45 @@ TEST_F(Promise31Test, promise_31_two_people_agree_to_one_artifact) {
   v1::SignRequest another = BuildSignRequest(other);
   another.set_grant(grant);
   EXPECT_THAT(client_->Sign(another), HasReason(v1::REASON_APPROVAL_REQUIRED));
+
+  // The log has the approvers' signatures: no server is needed to check them.
+  const std::string log = world_.folder().Path("auditlog");
+  const SubprocessResult entries =
+      Codeseal({"audit", "entries", "--dir", log, "--key", log + "/key"});
+  ASSERT_EQ(entries.exit_code, 0) << entries.err;
+  EXPECT_THAT(entries.out, HasSubstr("\"event\":\"grant_requested\""));
+  EXPECT_THAT(entries.out,
+              HasSubstr("\"decision\":\"allowed by grant " + grant + "\""));
+  int proven_count = 0;
+  std::istringstream lines(entries.out);
+  for (std::string line; std::getline(lines, line);) {
+    const nlohmann::json entry =
+        nlohmann::json::parse(line.substr(line.find('{')));
+    if (entry.value("event", "") != "grant_approved" ||
+        entry.contains("reason")) {
+      continue;
+    }
+    EXPECT_EQ(entry["subject"], grant);
+    const auto evidence =
+        nlohmann::json::parse(entry["detail"].get<std::string>());
+    const auto field = [&](const char* name) {
+      std::string bytes;
+      EXPECT_TRUE(
+          absl::Base64Unescape(evidence[name].get<std::string>(), &bytes));
+      return bytes;
+    };
+    const std::string statement = field("statement");
+    EXPECT_THAT(statement, HasSubstr(CdHashHex()));
+    const auto key = ParsePublicKey(AsBytes(field("public_key")));
+    ASSERT_THAT(key, IsOk());
+    EXPECT_THAT(
+        VerifyDigest(key->get(), SignMechanism::kEcdsa, SignDigest::kSha256,
+                     ComputeDigest(DigestKind::kSha256, AsBytes(statement)),
+                     AsBytes(field("signature"))),
+        IsOk());
+    ++proven_count;
+  }
+  EXPECT_EQ(proven_count, 2);
 
   // The approvals prove themselves without the server.
   const SubprocessResult shown = Codeseal({"grant", "show", grant, "--json"});
