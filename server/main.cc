@@ -237,7 +237,8 @@ void AddAdminOptions(CLI::App& command, AdminConnection& connection) {
                      "PEM of the server's authority (or CODESEAL_CA)");
   command.add_option("--cert", connection.certificate,
                      "your certificate, PEM (or CODESEAL_CERT)");
-  command.add_option("--key", connection.key, "your key, PEM (or CODESEAL_KEY)");
+  command.add_option("--key", connection.key,
+                     "your key, PEM (or CODESEAL_KEY)");
 }
 
 // `codeseald identity ...`. What the options fill lives as long as `run` does.
@@ -440,9 +441,8 @@ int Main(int argc, char** argv) {
       "record", "Write a transcript into a running server's audit log");
   AddAdminOptions(*record, admin);
   record->add_option("TRANSCRIPT", path, "what a ceremony wrote")->required();
-  record->callback([&] {
-    run = [&] { return RecordCeremony(admin, path, std::cout); };
-  });
+  record->callback(
+      [&] { run = [&] { return RecordCeremony(admin, path, std::cout); }; });
 
   CaInitArguments ca_init;
   CaIssueArguments ca_issue;

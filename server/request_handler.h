@@ -109,9 +109,9 @@ class RequestHandler {
     Bytes payload_digest;
     Permit permit;
     absl::Status refusal;  // policy's, of what was not signed before
-    audit::Entry facts;  // what the log says of it
-    bool begun = false;  // with the ledger
-    bool kept = false;   // the ledger has the signature
+    audit::Entry facts;    // what the log says of it
+    bool begun = false;    // with the ledger
+    bool kept = false;     // the ledger has the signature
   };
   // Puts a step into the line of the token; errors as SigningPool::Submit().
   absl::Status Queue(const std::shared_ptr<Job>& job,

@@ -267,16 +267,15 @@ absl::Status OpsServiceImpl::Record(
   }
   const std::vector<std::string> lines(request.lines().begin(),
                                        request.lines().end());
-  const bool too_long =
-      std::any_of(lines.begin(), lines.end(), [](const std::string& line) {
-        return line.size() > kMaxTranscriptLine;
-      });
+  const bool too_long = std::any_of(
+      lines.begin(), lines.end(),
+      [](const std::string& line) { return line.size() > kMaxTranscriptLine; });
   if (lines.empty() || lines.size() > kMaxTranscriptLines || too_long) {
     return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_AUDIT,
                      v1::REASON_CEREMONY,
                      "a transcript has 1 to 1000 lines of at most 8000 bytes");
   }
-  RETURN_IF_ERROR(CheckTranscript(lines));
+  RETURN_IF_ERROR(CheckTranscript(lines, "transcript"));
   for (size_t i = 0; i < lines.size(); ++i) {
     audit::Entry entry;
     entry.kind = audit::EntryKind::kEvent;
@@ -327,8 +326,8 @@ grpc::ServerUnaryReactor* OpsServiceImpl::Run(
   task.deadline = std::min(DeadlineOf(context), absl::Now() + kAdminTime);
   task.run = [reactor, work = std::move(work), name = (*peer)->Name(),
               deadline = task.deadline](const absl::Status& admitted) {
-    reactor->Finish(StatusToGrpc(admitted.ok() ? work(name, deadline) : admitted,
-                                 "", name));
+    reactor->Finish(StatusToGrpc(
+        admitted.ok() ? work(name, deadline) : admitted, "", name));
   };
   status = pool_.Submit(std::move(task));
   if (!status.ok()) reactor->Finish(StatusToGrpc(status, "", (*peer)->Name()));

@@ -51,7 +51,7 @@ class TranscriptFile : public Transcript {
     }
     if (size < 0) return FileError(errno, v1::STAGE_USAGE, "read", path_);
     entries_ = WholeLines(text);
-    RETURN_IF_ERROR(WithSubject(CheckTranscript(entries_), path_));
+    RETURN_IF_ERROR(WithSubject(CheckTranscript(entries_, path_), path_));
     if (!entries_.empty()) previous_ = DigestOf(entries_.back());
     // Of a line that a crash cut off nobody was told that it was written.
     const size_t end = text.rfind('\n') + 1;
@@ -93,7 +93,8 @@ class TranscriptFile : public Transcript {
 
 }  // namespace
 
-absl::Status CheckTranscript(std::span<const std::string> lines) {
+absl::Status CheckTranscript(std::span<const std::string> lines,
+                             const std::string& name) {
   std::string previous;
   for (size_t i = 0; i < lines.size(); ++i) {
     const Json entry = Json::parse(lines[i], nullptr, false);
@@ -101,8 +102,8 @@ absl::Status CheckTranscript(std::span<const std::string> lines) {
         entry[kPrevious] != previous) {
       return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_USAGE,
                        v1::REASON_CEREMONY,
-                       "line " + std::to_string(i + 1) +
-                           " is not the one that was written after the line "
+                       name + ":" + std::to_string(i + 1) +
+                           ": not the line that was written after the one "
                            "before it");
     }
     previous = DigestOf(lines[i]);
@@ -114,7 +115,7 @@ absl::StatusOr<std::vector<std::string>> ReadTranscript(
     const std::string& path) {
   ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
   std::vector<std::string> lines = WholeLines(ToString(file.bytes()));
-  RETURN_IF_ERROR(WithSubject(CheckTranscript(lines), path));
+  RETURN_IF_ERROR(WithSubject(CheckTranscript(lines, path), path));
   return lines;
 }
 

@@ -30,8 +30,10 @@ class Transcript {
 
 // That each line is a JSON object and names the SHA-256 of the line before it
 // ("previous"), so that a line that was changed or taken out shows.
-// Errors: FAILED_PRECONDITION REASON_CEREMONY with the line's number.
-absl::Status CheckTranscript(std::span<const std::string> lines);
+// Errors: FAILED_PRECONDITION REASON_CEREMONY, with `name` and the line's
+// number in the message.
+absl::Status CheckTranscript(std::span<const std::string> lines,
+                             const std::string& name);
 
 // The lines of a transcript, as they are.
 // Errors: those of CheckTranscript() and of files.

@@ -138,7 +138,7 @@ TEST_F(ClientAuditTest, TheTranscriptOfACeremonyGoesIntoTheLog) {
   folder_.Write("transcript.jsonl", text);
   const SubprocessResult changed = record();
   EXPECT_EQ(changed.exit_code, 2);
-  EXPECT_THAT(changed.err, HasSubstr("line 2 is not the one"));
+  EXPECT_THAT(changed.err, HasSubstr("transcript.jsonl:2: not the line"));
 
   server_->Stop();
   const SubprocessResult entries =

@@ -254,8 +254,7 @@ TEST_F(Promise31Test, promise_31_two_people_agree_to_one_artifact) {
   int proven_count = 0;
   std::istringstream lines(entries.out);
   for (std::string line; std::getline(lines, line);) {
-    const nlohmann::json entry =
-        nlohmann::json::parse(line.substr(line.find('{')));
+    const nlohmann::json entry = nlohmann::json::parse(line)["entry"];
     if (entry.value("event", "") != "grant_approved" ||
         entry.contains("reason")) {
       continue;

@@ -96,8 +96,11 @@ FOREIGN_INCLUDES = [
     (r"(expat|zlib)\.h", ("codesign/image", "tests")),
     (r"CLI/", ("audit", "server", "client", "tests")),
     (r"yaml-cpp/", ("server", "client", "tests")),
-    (r"curl/", ("tsa", "client")),
+    (r"curl/", ("tsa", "client", "server")),
     (r"sqlite3\.h", ("server", "tests")),
+    (r"libpq-fe\.h", ("server",)),
+    (r"(CivetServer|civetweb)\.h", ("server",)),
+    (r"prometheus/", ("server",)),
     (r"(gtest|gmock)/", ("tests",)),
 ]
 
