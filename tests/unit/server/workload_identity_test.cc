@@ -61,7 +61,7 @@ TEST_F(WorkloadIdentityTest, BelievesTokensOfBothAlgorithms) {
     EXPECT_EQ((*workload)->claims.at("repository_id"), "123456");
     EXPECT_EQ((*workload)->claims.at("run_attempt"), "3");
     EXPECT_EQ((*workload)->claims.at("protected"), "true");
-    EXPECT_EQ((*workload)->token_id, claims["jti"]);
+    EXPECT_EQ((*workload)->token_id, claims["jti"].get<std::string>());
     EXPECT_EQ((*workload)->expires_at,
               clock_.Now() + absl::Minutes(5) + provider_.leeway);
   }
