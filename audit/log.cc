@@ -22,6 +22,7 @@
 #include "audit/log_folder.h"
 #include "codesign/base/error.h"
 #include "codesign/base/staged_file.h"
+#include "codesign/base/thread_end.h"
 
 namespace codeseal::audit {
 namespace {
@@ -329,6 +330,7 @@ void Log::Impl::Start(const std::shared_ptr<Impl>& self) {
     ++running_count;
     std::thread([self, work_of_thread] {
       (self.get()->*work_of_thread)();
+      ReleaseThreadState();
       const std::lock_guard lock(self->mutex);
       --self->running_count;
       self->ended.notify_all();
