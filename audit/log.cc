@@ -19,6 +19,8 @@
 
 #include "absl/time/clock.h"
 #include "audit/entry.h"
+#include "audit/file_descriptor.h"
+#include "audit/folder_writer.h"
 #include "audit/log_folder.h"
 #include "codesign/base/error.h"
 #include "codesign/base/staged_file.h"
@@ -35,16 +37,10 @@ constexpr auto kTryAgainAfter = std::chrono::milliseconds(200);
 // Entries that nobody waits for are under a checkpoint after this.
 constexpr auto kLongestUncovered = std::chrono::seconds(1);
 constexpr size_t kMaxBatch = 1024;
-constexpr mode_t kFileMode = 0640;
-constexpr mode_t kFolderMode = 0750;
 
 absl::Status Unavailable(const std::string& message) {
   return MakeError(absl::StatusCode::kUnavailable, v1::STAGE_AUDIT,
                    v1::REASON_AUDIT_UNAVAILABLE, message);
-}
-
-absl::Status ErrnoStatus(const char* action, const std::string& path) {
-  return FileError(errno, v1::STAGE_AUDIT, action, path);
 }
 
 // What callers are told, whatever the fault is: it is not theirs.
@@ -53,118 +49,20 @@ absl::Status ForCaller(const absl::Status& fault) {
                      std::string(Message(fault)));
 }
 
-// Owns a descriptor; closes it.
-class File {
- public:
-  explicit File(int fd = -1) : fd_(fd) {}
-  ~File() {
-    if (fd_ >= 0) close(fd_);
-  }
-  File(File&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  File& operator=(File&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  int fd() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-absl::Status WriteAt(int fd, ByteView bytes, uint64_t offset,
-                     const std::string& path) {
-  while (!bytes.empty()) {
-    const ssize_t written =
-        pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return ErrnoStatus("write", path);
-    bytes = bytes.subspan(static_cast<size_t>(written));
-    offset += static_cast<uint64_t>(written);
-  }
-  return absl::OkStatus();
-}
-
-// Creates and changes files of a log's folder, all relative to its descriptor.
-class FolderWriter {
- public:
-  explicit FolderWriter(const LogFolder& folder) : folder_(folder) {}
-
-  // Writes beside, flushes if `durable`, renames.
-  absl::Status Replace(const std::string& name, ByteView bytes,
-                       bool durable) const {
-    RETURN_IF_ERROR(MakeFolders(name));
-    const std::string staged = name + ".new";
-    const File file(openat(folder_.fd(), staged.c_str(),
-                           O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
-                           kFileMode));
-    if (file.fd() < 0) return ErrnoStatus("create", Path(staged));
-    RETURN_IF_ERROR(WriteAt(file.fd(), bytes, 0, Path(staged)));
-    if (durable && fsync(file.fd()) != 0) {
-      return ErrnoStatus("flush", Path(staged));
-    }
-    return Rename(staged, name, durable);
-  }
-
-  absl::Status Rename(const std::string& from, const std::string& to,
-                      bool durable) const {
-    RETURN_IF_ERROR(MakeFolders(to));
-    if (renameat(folder_.fd(), from.c_str(), folder_.fd(), to.c_str()) != 0) {
-      return ErrnoStatus("rename", Path(from));
-    }
-    return durable ? FlushFolderOf(to) : absl::OkStatus();
-  }
-
-  // The names of the folder that the file is in, and of the log's folder.
-  absl::Status FlushFolderOf(const std::string& name) const {
-    const size_t slash = name.rfind('/');
-    if (slash != std::string::npos) {
-      const std::string parent = name.substr(0, slash);
-      const File file(openat(folder_.fd(), parent.c_str(),
-                             O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-      if (file.fd() < 0 || fsync(file.fd()) != 0) {
-        return ErrnoStatus("flush", Path(parent));
-      }
-    }
-    if (fsync(folder_.fd()) != 0) return ErrnoStatus("flush", folder_.path());
-    return absl::OkStatus();
-  }
-
-  std::string Path(const std::string& name) const {
-    return folder_.path() + "/" + name;
-  }
-
- private:
-  // A new folder's own name is durable before anything is put into it.
-  absl::Status MakeFolders(const std::string& name) const {
-    for (size_t slash = name.find('/'); slash != std::string::npos;
-         slash = name.find('/', slash + 1)) {
-      const std::string parent = name.substr(0, slash);
-      if (mkdirat(folder_.fd(), parent.c_str(), kFolderMode) == 0) {
-        RETURN_IF_ERROR(FlushFolderOf(parent));
-      } else if (errno != EEXIST) {
-        return ErrnoStatus("create", Path(parent));
-      }
-    }
-    return absl::OkStatus();
-  }
-
-  const LogFolder& folder_;
-};
-
-struct Waiting {
-  Bytes entry;
-  bool wants_receipt = false;
-  bool concludes = false;
-  Log::Done done;
-  uint64_t index = 0;
-  bool is_answered = false;  // under the log's mutex
-};
-using WaitingPtr = std::shared_ptr<Waiting>;
-
 }  // namespace
 
 // The threads keep it alive: one that hangs on a disk may outlive the Log.
 struct Log::Impl {
+  struct Waiting {
+    Bytes entry;
+    bool wants_receipt = false;
+    bool concludes = false;
+    Log::Done done;
+    uint64_t index = 0;
+    bool is_answered = false;  // under the log's mutex
+  };
+  using WaitingPtr = std::shared_ptr<Waiting>;
+
   Impl(const LogOptions& log_options, std::shared_ptr<LogFolder> log_folder,
        std::unique_ptr<CheckpointSigner> checkpoint_signer)
       : options(log_options),
@@ -218,7 +116,7 @@ struct Log::Impl {
   LogTree tree;
   uint64_t bundle_count = 0;
   uint64_t last_bundle_size = 0;  // bytes
-  File growing_file;
+  FileDescriptor growing_file;
 
   mutable std::mutex mutex;
   std::condition_variable work;    // for the writing thread
@@ -319,10 +217,10 @@ absl::Status Log::Impl::Load() {
 }
 
 absl::Status Log::Impl::OpenGrowing() {
-  growing_file =
-      File(openat(folder->fd(), kGrowingFile, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-  if (growing_file.fd() >= 0) return absl::OkStatus();
-  return ErrnoStatus("open", writer.Path(kGrowingFile));
+  growing_file = FileDescriptor(
+      openat(folder->fd(), kGrowingFile, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  if (growing_file.get() >= 0) return absl::OkStatus();
+  return FileError(errno, v1::STAGE_AUDIT, "open", writer.Path(kGrowingFile));
 }
 
 void Log::Impl::Start(const std::shared_ptr<Impl>& self) {
@@ -460,8 +358,10 @@ absl::Status Log::Impl::WriteChunk(const std::vector<WaitingPtr>& chunk) {
   Bytes bytes;
   for (const WaitingPtr& each : chunk) AppendToBundle(bytes, each->entry);
   const std::string path = writer.Path(kGrowingFile);
-  RETURN_IF_ERROR(WriteAt(growing_file.fd(), bytes, growing.size(), path));
-  if (fdatasync(growing_file.fd()) != 0) return ErrnoStatus("flush", path);
+  RETURN_IF_ERROR(WriteAt(growing_file.get(), bytes, growing.size(), path));
+  if (fdatasync(growing_file.get()) != 0) {
+    return FileError(errno, v1::STAGE_AUDIT, "flush", path);
+  }
   {
     const std::lock_guard lock(mutex);
     codeseal::Append(growing, bytes);
@@ -519,7 +419,7 @@ absl::Status Log::Impl::CheckIdentity() const {
   struct stat opened{};
   struct stat named{};
   if (fstat(folder->fd(), &opened) != 0) {
-    return ErrnoStatus("look at", folder->path());
+    return FileError(errno, v1::STAGE_AUDIT, "look at", folder->path());
   }
   if (stat(folder->path().c_str(), &named) != 0 ||
       opened.st_ino != named.st_ino || opened.st_dev != named.st_dev) {
@@ -546,7 +446,7 @@ absl::Status Log::Impl::CheckFolder() {
   RETURN_IF_ERROR(CheckSizeOf(kGrowingFile, growing.size()));
   struct stat opened{};
   struct stat named{};
-  if (fstat(growing_file.fd(), &opened) != 0 ||
+  if (fstat(growing_file.get(), &opened) != 0 ||
       fstatat(folder->fd(), kGrowingFile, &named, AT_SYMLINK_NOFOLLOW) != 0 ||
       opened.st_ino != named.st_ino) {
     return AuditInconsistent(writer.Path(kGrowingFile) + " was replaced");
@@ -686,7 +586,7 @@ absl::StatusOr<std::unique_ptr<Log>> Log::Open(const LogOptions& options,
   LogOptions own = options;
   while (own.path.size() > 1 && own.path.ends_with('/')) own.path.pop_back();
   if (own.record.empty()) own.record = own.path + ".signed";
-  if (mkdir(own.path.c_str(), kFolderMode) == 0) {
+  if (mkdir(own.path.c_str(), kLogFolderMode) == 0) {
     FlushFolder(std::filesystem::path(own.path).parent_path().string());
   } else if (errno != EEXIST) {
     return FileError(errno, v1::STAGE_AUDIT, "create", own.path);
@@ -728,7 +628,7 @@ Log::~Log() {
 }
 
 void Log::Append(Bytes entry, const AppendOptions& options, Done done) {
-  auto waiting = std::make_shared<Waiting>();
+  auto waiting = std::make_shared<Impl::Waiting>();
   waiting->wants_receipt = options.wants_receipt;
   waiting->concludes = options.may_use_reserve;
   const auto refuse = [&](const absl::Status& status) { done(status); };

@@ -8,26 +8,13 @@
 #include <cerrno>
 
 #include "audit/entry.h"
+#include "audit/file_descriptor.h"
 #include "codesign/base/error.h"
 
 namespace codeseal::audit {
 namespace {
 
 constexpr size_t kMaxCachedTiles = 128;  // 2 MiB
-
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int fd) : fd_(fd) {}
-  ~FileDescriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  const int fd_;
-};
 
 }  // namespace
 

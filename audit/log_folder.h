@@ -13,6 +13,8 @@
 #ifndef CODESEAL_AUDIT_LOG_FOLDER_H_
 #define CODESEAL_AUDIT_LOG_FOLDER_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -33,6 +35,10 @@ namespace codeseal::audit {
 inline constexpr char kCheckpointFile[] = "checkpoint";
 inline constexpr char kGrowingFile[] = "growing";
 inline constexpr char kKeyFile[] = "key";
+
+// Of whatever is in a log's folder, also in that of a copy.
+inline constexpr mode_t kLogFileMode = 0640;
+inline constexpr mode_t kLogFolderMode = 0750;
 
 absl::Status AuditInconsistent(const std::string& message);
 

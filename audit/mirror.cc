@@ -16,8 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr mode_t kFileMode = 0640;
-
 absl::Status MakeFolder(const fs::path& path) {
   std::error_code error;
   fs::create_directories(path, error);
@@ -30,7 +28,7 @@ absl::StatusOr<StagedFile> Stage(const std::string& folder,
   const fs::path path = fs::path(folder) / name;
   RETURN_IF_ERROR(MakeFolder(path.parent_path()));
   ASSIGN_OR_RETURN(StagedFile file,
-                   StagedFile::Create(path.string(), kFileMode));
+                   StagedFile::Create(path.string(), kLogFileMode));
   RETURN_IF_ERROR(file.Write(bytes, 0));
   return file;
 }

@@ -12,7 +12,7 @@
 namespace codeseal::client {
 namespace {
 
-absl::StatusOr<AssessOptions> ReadOptions(const AssessCommand& command) {
+absl::StatusOr<AssessOptions> ReadAssessOptions(const AssessCommand& command) {
   AssessOptions options;
   if (command.type == "open") {
     options.type = AssessmentType::kOpen;
@@ -27,7 +27,7 @@ absl::StatusOr<AssessOptions> ReadOptions(const AssessCommand& command) {
 }
 
 // What a program learns by the exit code.
-absl::Status StatusOf(const Assessment& assessment) {
+absl::Status AssessmentStatus(const Assessment& assessment) {
   if (!assessment.broken.ok()) return assessment.broken;
   if (assessment.accepted) return absl::OkStatus();
   const std::string_view source = AssessmentSourceName(assessment.source);
@@ -67,7 +67,7 @@ void SayAssessment(const Assessment& assessment, Reporter& reporter) {
   }
 }
 
-nlohmann::json Describe(const Assessment& assessment) {
+nlohmann::json DescribeAssessment(const Assessment& assessment) {
   nlohmann::json json = {
       {"path", assessment.path},
       {"accepted", assessment.accepted},
@@ -83,7 +83,7 @@ nlohmann::json Describe(const Assessment& assessment) {
 }  // namespace
 
 void RunAssess(const AssessCommand& command, Reporter& reporter) {
-  const absl::StatusOr<AssessOptions> options = ReadOptions(command);
+  const absl::StatusOr<AssessOptions> options = ReadAssessOptions(command);
   if (!options.ok()) {
     reporter.FailAll("assess", command.paths, options.status());
     return;
@@ -95,7 +95,8 @@ void RunAssess(const AssessCommand& command, Reporter& reporter) {
       reporter.Fail("assess", path, assessment.status());
     } else {
       SayAssessment(*assessment, reporter);
-      reporter.Judge(StatusOf(*assessment), Describe(*assessment));
+      reporter.Judge(AssessmentStatus(*assessment),
+                     DescribeAssessment(*assessment));
     }
     const bool is_yes = assessment.ok() && assessment->accepted;
     if (!is_yes && command.stops_at_first_no) return;

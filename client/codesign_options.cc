@@ -14,7 +14,7 @@
 namespace codeseal::client {
 namespace {
 
-constexpr char kUsage[] =
+constexpr char kCodesignUsage[] =
     "Usage: codesign -s identity [-fv*] [-o flags] [-r reqs] [-i ident] path "
     "... # sign\n"
     "       codesign -v [-v*] [-R=<req string>|-R <req file path>] "
@@ -27,7 +27,7 @@ constexpr char kUsage[] =
 constexpr char kShortOptions[] = ":a:dD:fhi:no:P:r:R:s:v";
 
 // Long options without a letter.
-enum LongOption : int {
+enum CodesignOption : int {
   kAllArchitectures = 256,
   kBundleVersion,
   kCheckExpiration,
@@ -64,7 +64,7 @@ enum LongOption : int {
   kXml,
 };
 
-constexpr option kLongOptions[] = {
+constexpr option kCodesignOptions[] = {
     {"all-architectures", no_argument, nullptr, kAllArchitectures},
     {"architecture", required_argument, nullptr, 'a'},
     {"bundle-version", required_argument, nullptr, kBundleVersion},
@@ -169,7 +169,7 @@ struct Options {
   VerifyCommand verify;
 };
 
-void Choose(Operation operation, Options& options) {
+void ChooseOperation(Operation operation, Options& options) {
   options.conflicting |=
       options.operation != Operation::kNone && options.operation != operation;
   options.operation = operation;
@@ -179,10 +179,10 @@ PrintedText Fault(const std::string& message, ExitCode exit_code) {
   return {"", "codesign: " + Printable(message) + "\n", exit_code};
 }
 
-PrintedText UsageFault(const std::string& message) {
+PrintedText CodesignFault(const std::string& message) {
   return {"",
           (message.empty() ? "" : "codesign: " + Printable(message) + "\n") +
-              kUsage,
+              kCodesignUsage,
           ExitCode::kUsage};
 }
 
@@ -220,15 +220,16 @@ std::optional<PrintedText> Read(std::vector<char*>& argv, Options& options,
   opterr = 0;
   const int argc = static_cast<int>(argv.size()) - 1;  // less the nullptr
   int index = 0;
-  for (int letter = 0; (letter = getopt_long(argc, argv.data(), kShortOptions,
-                                             kLongOptions, &index)) != -1;) {
+  for (int letter = 0;
+       (letter = getopt_long(argc, argv.data(), kShortOptions, kCodesignOptions,
+                             &index)) != -1;) {
     const std::string value = optarg == nullptr ? "" : optarg;
     switch (letter) {
       case 'a':
         options.architecture = value;
         break;
       case 'd':
-        Choose(Operation::kDisplay, options);
+        ChooseOperation(Operation::kDisplay, options);
         break;
       case 'D':
         options.detached = value;
@@ -237,7 +238,7 @@ std::optional<PrintedText> Read(std::vector<char*>& argv, Options& options,
         options.sign.force = true;
         break;
       case 'h':
-        Choose(Operation::kHost, options);
+        ChooseOperation(Operation::kHost, options);
         break;
       case 'i':
         options.sign.identifier = value;
@@ -258,14 +259,14 @@ std::optional<PrintedText> Read(std::vector<char*>& argv, Options& options,
         options.verify.requirement = value;
         break;
       case 's':
-        Choose(Operation::kSign, options);
+        ChooseOperation(Operation::kSign, options);
         options.sign.identity = value;
         break;
       case 'v':
         if (optarg == nullptr) {
           ++options.verbosity;
         } else if (!absl::SimpleAtoi(value, &options.verbosity)) {
-          return UsageFault("--verbose wants a number, not " + value);
+          return CodesignFault("--verbose wants a number, not " + value);
         }
         break;
       case kAllArchitectures:
@@ -335,9 +336,9 @@ std::optional<PrintedText> Read(std::vector<char*>& argv, Options& options,
         break;
       case kRefused:
       case kRefusedArgument:
-        return Refused(kLongOptions[index].name);
+        return Refused(kCodesignOptions[index].name);
       case kRemoveSignature:
-        Choose(Operation::kRemove, options);
+        ChooseOperation(Operation::kRemove, options);
         break;
       case kRuntimeVersion:
         options.sign.runtime_version = value;
@@ -345,14 +346,14 @@ std::optional<PrintedText> Read(std::vector<char*>& argv, Options& options,
       case kSignatureSize:
         options.sign.signature_size.emplace();
         if (!absl::SimpleAtoi(value, &*options.sign.signature_size)) {
-          return UsageFault("--signature-size wants a number, not " + value);
+          return CodesignFault("--signature-size wants a number, not " + value);
         }
         break;
       case kStrict:
         // Alone it asks for what is the default.
         if (optarg == nullptr) break;
         if (!IsStrictWord(value)) {
-          return UsageFault("invalid strict option - " + value);
+          return CodesignFault("invalid strict option - " + value);
         }
         options.verify.strict.push_back(value);
         break;
@@ -365,10 +366,10 @@ std::optional<PrintedText> Read(std::vector<char*>& argv, Options& options,
         options.sign.timestamp = optarg == nullptr ? "default" : value;
         break;
       case kValidateConstraint:
-        Choose(Operation::kCheck, options);
+        ChooseOperation(Operation::kCheck, options);
         break;
       case kVerify:
-        Choose(Operation::kVerify, options);
+        ChooseOperation(Operation::kVerify, options);
         break;
       case kDer:
         options.display_der = true;
@@ -377,9 +378,10 @@ std::optional<PrintedText> Read(std::vector<char*>& argv, Options& options,
         options.display_xml = true;
         break;
       case ':':
-        return UsageFault("option requires an argument -- " + OptionAt(argv));
+        return CodesignFault("option requires an argument -- " +
+                             OptionAt(argv));
       default:
-        return UsageFault("unrecognized option " + OptionAt(argv));
+        return CodesignFault("unrecognized option " + OptionAt(argv));
     }
   }
   paths.assign(argv.begin() + optind, argv.end() - 1);
@@ -438,7 +440,7 @@ Invocation ParseCodesign(const std::vector<std::string>& arguments) {
   invocation.output.verbosity = options.verbosity;
   if (options.conflicting || options.operation == Operation::kNone ||
       paths.empty()) {
-    invocation.command = UsageFault("");
+    invocation.command = CodesignFault("");
     return invocation;
   }
   switch (options.operation) {

@@ -28,7 +28,7 @@ constexpr std::array kSettings = {
     Setting{"key", "CODESEAL_KEY", &ConnectionSettings::key, true},
 };
 
-absl::Status UsageError(Reason reason, std::string_view message) {
+absl::Status SettingsError(Reason reason, std::string_view message) {
   return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE, reason,
                    message);
 }
@@ -38,7 +38,7 @@ absl::Status FileFault(const std::string& path, const YAML::Mark& mark,
   const std::string place =
       mark.is_null() ? path : absl::StrCat(path, ":", mark.line + 1);
   return WithSubject(
-      UsageError(v1::REASON_BAD_CONFIG, absl::StrCat(place, ": ", message)),
+      SettingsError(v1::REASON_BAD_CONFIG, absl::StrCat(place, ": ", message)),
       path);
 }
 
@@ -129,7 +129,7 @@ absl::StatusOr<ConnectionSettings> ResolveConnection(
     }
   }
   if (!missing.empty()) {
-    return UsageError(
+    return SettingsError(
         v1::REASON_USAGE,
         absl::StrCat("to reach a server this is missing: ", missing,
                      settings_path.empty()

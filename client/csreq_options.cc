@@ -5,12 +5,12 @@
 namespace codeseal::client {
 namespace {
 
-constexpr char kUsage[] =
+constexpr char kCsreqUsage[] =
     "Usage: csreq [-v] -r requirement -t       # output requirement as text\n"
     "       csreq [-v] -r requirement -b file  # output requirement in "
     "binary\n";
 
-constexpr option kLongOptions[] = {
+constexpr option kCsreqOptions[] = {
     {"binary", required_argument, nullptr, 'b'},
     {"requirement", required_argument, nullptr, 'r'},
     {"requirements", required_argument, nullptr, 'r'},
@@ -39,7 +39,7 @@ Invocation ParseCsreq(const std::vector<std::string>& arguments) {
   opterr = 0;
   const int argc = static_cast<int>(words.size());
   for (int letter = 0; (letter = getopt_long(argc, argv.data(), "b:r:tvT:",
-                                             kLongOptions, nullptr)) != -1;) {
+                                             kCsreqOptions, nullptr)) != -1;) {
     switch (letter) {
       case 'b':
         compile.output_path = optarg;
@@ -59,7 +59,7 @@ Invocation ParseCsreq(const std::vector<std::string>& arguments) {
   }
   if (wrong || optind != argc || compile.requirement.empty() ||
       as_text == !compile.output_path.empty()) {
-    invocation.command = PrintedText{"", kUsage, ExitCode::kUsage};
+    invocation.command = PrintedText{"", kCsreqUsage, ExitCode::kUsage};
   } else {
     invocation.command = std::move(compile);
   }

@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "audit/approval.h"
+#include "audit/approval/statement.h"
 #include "client/commands.h"
 #include "client/connection.h"
 #include "client/grpc_to_status.h"
@@ -82,7 +82,7 @@ std::string Time(const google::protobuf::Timestamp& time) {
   return FormatUtc(absl::FromUnixSeconds(time.seconds()));
 }
 
-nlohmann::json Describe(const v1::Grant& grant) {
+nlohmann::json DescribeGrant(const v1::Grant& grant) {
   nlohmann::json json = {{"name", grant.id()},
                          {"identity", grant.identity()},
                          {"state", StateWord(grant.state())},
@@ -115,7 +115,7 @@ nlohmann::json Describe(const v1::Grant& grant) {
   return json;
 }
 
-void Say(const v1::Grant& grant, int more, Reporter& reporter) {
+void SayGrant(const v1::Grant& grant, int more, Reporter& reporter) {
   const auto approved =
       std::count_if(grant.approvals().begin(), grant.approvals().end(),
                     [](const v1::Approval& each) { return each.approves(); });
@@ -175,29 +175,6 @@ absl::StatusOr<v1::RequestGrantRequest> BuildRequest(
   return request;
 }
 
-// What the grant says, in the words that the approver signs. Made here: nobody
-// signs what a server shows without reading it.
-std::string Statement(const v1::Grant& grant, bool approves,
-                      ByteView public_key, absl::Time at) {
-  audit::ApprovalStatement statement;
-  statement.approves = approves;
-  statement.grant = grant.id();
-  statement.identity = grant.identity();
-  for (const std::string& each : grant.cdhashes()) {
-    statement.cdhashes.push_back(ToBytes(AsBytes(each)));
-  }
-  statement.release = grant.release();
-  statement.identifiers.assign(grant.identifiers().begin(),
-                               grant.identifiers().end());
-  statement.max_uses = grant.max_uses();
-  statement.expires_at = absl::FromUnixSeconds(grant.expires_at().seconds());
-  statement.requester = grant.requester();
-  statement.reason = grant.reason();
-  statement.public_key = ToBytes(public_key);
-  statement.at = at;
-  return audit::FormatApproval(statement);
-}
-
 absl::StatusOr<v1::Grant> Decide(const ApproveCommand& command,
                                  Reporter& reporter) {
   if (command.signer.token_uri.empty()) {
@@ -206,7 +183,7 @@ absl::StatusOr<v1::Grant> Decide(const ApproveCommand& command,
         "('pkcs11:token=LABEL;object=KEY?module-path=...')");
   }
   ASSIGN_OR_RETURN(const v1::Grant grant, GetGrant(command.signer, command.id));
-  Say(grant, 0, reporter);
+  SayGrant(grant, 0, reporter);
   ASSIGN_OR_RETURN(
       const LocalToken local,
       OpenLocalToken(command.signer.token_uri, command.signer.timeout));
@@ -217,7 +194,7 @@ absl::StatusOr<v1::Grant> Decide(const ApproveCommand& command,
                                         {}, deadline));
   const absl::Time at = absl::FromUnixSeconds(absl::ToUnixSeconds(absl::Now()));
   const std::string text =
-      Statement(grant, !command.reject, key->public_key(), at);
+      audit::FormatApproval(grant, !command.reject, key->public_key(), at);
   const bool is_rsa = PublicKeyAlgorithm(key->public_key()).starts_with("rsa");
   ASSIGN_OR_RETURN(
       const Bytes signature,
@@ -253,8 +230,8 @@ void RunGrantRequest(const GrantRequestCommand& command, Reporter& reporter) {
     reporter.Fail("request", "a grant for " + command.identity, grant.status());
     return;
   }
-  Say(*grant, 1, reporter);
-  reporter.Succeed(Describe(*grant));
+  SayGrant(*grant, 1, reporter);
+  reporter.Succeed(DescribeGrant(*grant));
 }
 
 void RunGrantList(const GrantListCommand& command, Reporter& reporter) {
@@ -272,8 +249,8 @@ void RunGrantList(const GrantListCommand& command, Reporter& reporter) {
     return;
   }
   for (const v1::Grant& grant : grants->grants()) {
-    Say(grant, 1, reporter);
-    reporter.Succeed(Describe(grant));
+    SayGrant(grant, 1, reporter);
+    reporter.Succeed(DescribeGrant(grant));
   }
 }
 
@@ -295,8 +272,8 @@ void RunGrantShow(const GrantShowCommand& command, Reporter& reporter) {
                   grant.status());
     return;
   }
-  Say(*grant, 0, reporter);
-  reporter.Succeed(Describe(*grant));
+  SayGrant(*grant, 0, reporter);
+  reporter.Succeed(DescribeGrant(*grant));
 }
 
 void RunApprove(const ApproveCommand& command, Reporter& reporter) {
@@ -307,7 +284,7 @@ void RunApprove(const ApproveCommand& command, Reporter& reporter) {
     return;
   }
   reporter.Say(0, "now " + StateWord(grant->state()));
-  reporter.Succeed(Describe(*grant));
+  reporter.Succeed(DescribeGrant(*grant));
 }
 
 }  // namespace codeseal::client

@@ -23,7 +23,7 @@ std::string ChainPem(const SigningIdentity& identity) {
   return pem;
 }
 
-nlohmann::json Describe(const SigningIdentity& identity) {
+nlohmann::json DescribeIdentity(const SigningIdentity& identity) {
   const Certificate& leaf = identity.chain.front();
   nlohmann::json authorities = nlohmann::json::array();
   for (const Certificate& certificate : identity.chain) {
@@ -47,13 +47,6 @@ nlohmann::json Describe(const SigningIdentity& identity) {
     json["unavailable_because"] = identity.unavailable_because;
   }
   return json;
-}
-
-absl::StatusOr<std::vector<SigningIdentity>> List(
-    const SignerOptions& options) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<Signer> signer,
-                   OpenSigner(options, TimestampWish(), false));
-  return signer->ListIdentities();
 }
 
 // Also one that cannot sign now: people ask why.
@@ -88,7 +81,7 @@ absl::StatusOr<SigningIdentity> Get(const SignerOptions& options,
 void RunIdentitiesList(const IdentitiesListCommand& command,
                        Reporter& reporter) {
   const absl::StatusOr<std::vector<SigningIdentity>> identities =
-      List(command.signer);
+      ListIdentities(command.signer);
   if (!identities.ok()) {
     reporter.Fail("list", "identities", identities.status());
     return;
@@ -103,7 +96,7 @@ void RunIdentitiesList(const IdentitiesListCommand& command,
                                  identity.unavailable_because.empty()
                                      ? ""
                                      : ": " + identity.unavailable_because));
-    reporter.Succeed(Describe(identity));
+    reporter.Succeed(DescribeIdentity(identity));
   }
   reporter.Say(0, absl::StrCat("     ", identities->size(), " identities"));
 }
@@ -116,7 +109,7 @@ void RunIdentitiesShow(const IdentitiesShowCommand& command,
     reporter.Fail("show", "identity " + command.name, identity.status());
     return;
   }
-  const nlohmann::json described = Describe(*identity);
+  const nlohmann::json described = DescribeIdentity(*identity);
   const auto text = [&](const char* key) {
     return described.value(key, std::string());
   };

@@ -107,6 +107,13 @@ absl::StatusOr<std::unique_ptr<Signer>> OpenTokenSigner(
 
 }  // namespace
 
+absl::StatusOr<std::vector<SigningIdentity>> ListIdentities(
+    const SignerOptions& options) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Signer> signer,
+                   OpenSigner(options, TimestampWish(), false));
+  return signer->ListIdentities();
+}
+
 absl::StatusOr<LocalToken> OpenLocalToken(const std::string& text,
                                           absl::Duration patience) {
   ASSIGN_OR_RETURN(TokenUri uri, ParseTokenUri(text));

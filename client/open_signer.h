@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -23,6 +24,10 @@ namespace codeseal::client {
 absl::StatusOr<std::unique_ptr<Signer>> OpenSigner(
     const SignerOptions& options, const TimestampWish& timestamp,
     bool validate_only);
+
+// What that signer could sign with. Errors: OpenSigner()'s and the signer's.
+absl::StatusOr<std::vector<SigningIdentity>> ListIdentities(
+    const SignerOptions& options);
 
 // A token on this machine, its PIN asked for if the URI has no pin-source.
 struct LocalToken {

@@ -524,7 +524,7 @@ std::unique_ptr<CLI::App> MakeApp(Parsed& parsed) {
   return app;
 }
 
-CommandTree Describe(CLI::App& app) {
+CommandTree DescribeCommands(CLI::App& app) {
   CommandTree tree{app.get_name(), app.get_description(), {}, {}};
   for (const CLI::Option* option : app.get_options()) {
     CommandTree::Option described;
@@ -540,7 +540,7 @@ CommandTree Describe(CLI::App& app) {
     tree.options.push_back(std::move(described));
   }
   for (CLI::App* command : app.get_subcommands({})) {
-    tree.commands.push_back(Describe(*command));
+    tree.commands.push_back(DescribeCommands(*command));
   }
   return tree;
 }
@@ -553,7 +553,7 @@ const CLI::App& Innermost(const CLI::App& app, std::string& name) {
   return Innermost(*chosen.front(), name);
 }
 
-Command Choose(const std::string& name, Parsed& parsed) {
+Command ChooseCommand(const std::string& name, Parsed& parsed) {
   if (name == "sign") return parsed.sign;
   if (name == "verify") return parsed.verify;
   if (name == "show") return parsed.show;
@@ -662,7 +662,7 @@ Invocation ParseCommandLine(const std::vector<std::string>& arguments,
   if (parsed.sign.identity.empty()) {
     parsed.sign.identity = environment("CODESEAL_IDENTITY").value_or("");
   }
-  invocation.command = Choose(invocation.name, parsed);
+  invocation.command = ChooseCommand(invocation.name, parsed);
   UseEnvironment(invocation.command, environment);
   return invocation;
 }
@@ -684,7 +684,7 @@ Invocation ParseByName(std::string_view program,
 
 CommandTree DescribeCommandLine() {
   Parsed parsed;
-  return Describe(*MakeApp(parsed));
+  return DescribeCommands(*MakeApp(parsed));
 }
 
 }  // namespace codeseal::client

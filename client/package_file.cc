@@ -51,7 +51,7 @@ std::string FileName(const std::string& path) {
   return fs::path(path).filename().string();
 }
 
-absl::StatusOr<PackageSigningOptions> ReadOptions(
+absl::StatusOr<PackageSigningOptions> ReadPackageOptions(
     const SigningOptions& options) {
   PackageSigningOptions package_options;
   package_options.force = options.force;
@@ -84,7 +84,7 @@ absl::StatusOr<Signed> Sign(const std::string& path,
                             const SigningIdentity& identity, Signer* signer) {
   ASSIGN_OR_RETURN(MappedFile file, OpenPackage(path));
   ASSIGN_OR_RETURN(const PackageSigningOptions package_options,
-                   ReadOptions(options));
+                   ReadPackageOptions(options));
   ASSIGN_OR_RETURN(
       const PackagePlan plan,
       PackagePlan::Create(std::move(file), package_options, identity.chain));

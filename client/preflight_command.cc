@@ -21,7 +21,8 @@ PreflightPurpose PurposeOf(const std::string& name) {
   return PreflightPurpose::kNotarization;
 }
 
-absl::StatusOr<PreflightOptions> ReadOptions(const PreflightCommand& command) {
+absl::StatusOr<PreflightOptions> ReadPreflightOptions(
+    const PreflightCommand& command) {
   PreflightOptions options;
   options.purpose = PurposeOf(command.purpose);
   if (!command.profile_path.empty()) {
@@ -35,7 +36,7 @@ absl::StatusOr<PreflightOptions> ReadOptions(const PreflightCommand& command) {
 }
 
 // The notary's log, as far as it speaks of what is in the upload.
-nlohmann::json Describe(const PreflightReport& report) {
+nlohmann::json DescribePreflight(const PreflightReport& report) {
   nlohmann::json ticket = nlohmann::json::array();
   for (const TicketContent& each : report.ticket) {
     ticket.push_back(
@@ -60,7 +61,7 @@ nlohmann::json Describe(const PreflightReport& report) {
           {"notChecked", report.not_checked}};
 }
 
-absl::Status StatusOf(const PreflightReport& report) {
+absl::Status PreflightStatus(const PreflightReport& report) {
   if (report.accepted()) return absl::OkStatus();
   const auto errors = std::count_if(
       report.findings.begin(), report.findings.end(),
@@ -75,7 +76,8 @@ absl::Status StatusOf(const PreflightReport& report) {
 }  // namespace
 
 void RunPreflight(const PreflightCommand& command, Reporter& reporter) {
-  const absl::StatusOr<PreflightOptions> options = ReadOptions(command);
+  const absl::StatusOr<PreflightOptions> options =
+      ReadPreflightOptions(command);
   if (!options.ok()) {
     reporter.FailAll("look at", command.paths, options.status());
     return;
@@ -88,14 +90,14 @@ void RunPreflight(const PreflightCommand& command, Reporter& reporter) {
       continue;
     }
     SayFindings(report->findings, reporter);
-    const absl::Status status = StatusOf(*report);
+    const absl::Status status = PreflightStatus(*report);
     reporter.Say(0, path + ": " +
                         (status.ok() ? "ready for " + command.purpose
                                      : std::string(Message(status))));
     for (const std::string& each : report->not_checked) {
       reporter.Say(1, "not checked: " + each);
     }
-    reporter.Judge(status, Describe(*report));
+    reporter.Judge(status, DescribePreflight(*report));
   }
 }
 

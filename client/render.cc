@@ -13,7 +13,7 @@
 namespace codeseal::client {
 namespace {
 
-bool Contains(std::string_view text, std::string_view part) {
+bool HasPart(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;
 }
 
@@ -47,11 +47,11 @@ std::string RenderError(std::string_view action, std::string_view object,
   std::string why(Message(status));
   if (object.empty() || detail.subject().starts_with(object)) {
     if (!detail.subject().empty()) place = detail.subject();
-  } else if (!detail.subject().empty() && !Contains(why, detail.subject())) {
+  } else if (!detail.subject().empty() && !HasPart(why, detail.subject())) {
     why = detail.subject() + ": " + why;
   }
   if (why.empty()) why = ReasonName(detail.reason());
-  if (!detail.rule().empty() && !Contains(why, detail.rule())) {
+  if (!detail.rule().empty() && !HasPart(why, detail.rule())) {
     why += " (rule " + detail.rule() + ")";
   }
   if (detail.has_byte_offset()) {

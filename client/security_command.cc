@@ -36,13 +36,6 @@ std::string Format(const std::vector<Line>& lines, bool valid_only,
   return text;
 }
 
-absl::StatusOr<std::vector<SigningIdentity>> List(
-    const SignerOptions& options) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<Signer> signer,
-                   OpenSigner(options, TimestampWish(), false));
-  return signer->ListIdentities();
-}
-
 std::string PolicyName(const std::string& policy) {
   if (policy == "codesigning") return "Code Signing";
   return policy.empty() || policy == "basic" ? "X.509 Basic" : policy;
@@ -53,7 +46,7 @@ std::string PolicyName(const std::string& policy) {
 void RunSecurityFindIdentity(const SecurityFindIdentityCommand& command,
                              Reporter& reporter) {
   const absl::StatusOr<std::vector<SigningIdentity>> identities =
-      List(command.signer);
+      ListIdentities(command.signer);
   if (!identities.ok()) {
     reporter.Fail("list", "security", identities.status());
     return;

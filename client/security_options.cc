@@ -10,7 +10,7 @@
 namespace codeseal::client {
 namespace {
 
-constexpr char kUsage[] =
+constexpr char kSecurityUsage[] =
     "Usage: security find-identity [-v] [-p policy] [-s string] [keychain...]\n"
     "       security cms -D [-i infile] [-o outfile]\n"
     "Keys are not in keychains here but on the server's token: commands that\n"
@@ -55,7 +55,7 @@ constexpr std::array kAdvice = {
            "build system"},
 };
 
-PrintedText UsageFault() { return {"", kUsage, ExitCode::kUsage}; }
+PrintedText SecurityFault() { return {"", kSecurityUsage, ExitCode::kUsage}; }
 
 class Words {
  public:
@@ -91,7 +91,7 @@ Command FindIdentity(const std::vector<std::string>& arguments) {
         command.valid_only = true;
         break;
       default:
-        return UsageFault();
+        return SecurityFault();
     }
   }
   return command;  // what follows are keychains
@@ -121,7 +121,7 @@ Command DecodeCms(const std::vector<std::string>& arguments) {
       case 'u':  // certificate usage
         break;
       case '?':
-        return UsageFault();
+        return SecurityFault();
       default:
         return PrintedText{
             "",
@@ -130,7 +130,7 @@ Command DecodeCms(const std::vector<std::string>& arguments) {
             ExitCode::kNo};
     }
   }
-  if (!decode) return UsageFault();
+  if (!decode) return SecurityFault();
   return command;
 }
 
@@ -145,7 +145,7 @@ Invocation ParseSecurity(const std::vector<std::string>& arguments) {
       arguments.begin(), arguments.end(),
       [](const std::string& word) { return !word.starts_with('-'); });
   if (first == arguments.end()) {
-    invocation.command = UsageFault();
+    invocation.command = SecurityFault();
     return invocation;
   }
   const std::string& command = *first;
@@ -156,7 +156,7 @@ Invocation ParseSecurity(const std::vector<std::string>& arguments) {
   } else if (command == "cms") {
     invocation.command = DecodeCms(rest);
   } else if (command == "help") {
-    invocation.command = PrintedText{kUsage, "", ExitCode::kDone};
+    invocation.command = PrintedText{kSecurityUsage, "", ExitCode::kDone};
   } else if (command == "import") {
     // No argument is repeated: among them is a password.
     invocation.command = PrintedText{

@@ -128,7 +128,7 @@ void DescribeDetails(const SliceDescription& slice, nlohmann::json& json) {
   }
 }
 
-nlohmann::json DescribeSlice(const SliceDescription& slice) {
+nlohmann::json DescribeShownSlice(const SliceDescription& slice) {
   nlohmann::json json = {{"architecture", slice.architecture}};
   if (!slice.status.ok()) {
     json["error"] = ErrorJson(slice.status);
@@ -295,7 +295,7 @@ absl::Status ShowPath(const std::string& path, const ShowCommand& command,
     }
     collected.requirements += slice->requirements;
     collected.entitlements += EntitlementsOf(*slice, command);
-    result["slices"].push_back(DescribeSlice(*slice));
+    result["slices"].push_back(DescribeShownSlice(*slice));
   }
   if (!command.certificates_prefix.empty()) {
     RETURN_IF_ERROR(

@@ -93,8 +93,8 @@ void SignStages(std::vector<Job>& jobs, const SigningIdentity& identity,
   }
 }
 
-nlohmann::json DescribeSlice(const SlicePlan& slice,
-                             const SliceSignature* signature) {
+nlohmann::json DescribeSignedSlice(const SlicePlan& slice,
+                                   const SliceSignature* signature) {
   nlohmann::json cdhashes = nlohmann::json::object();
   std::string best;
   const DigestKind best_digest = BestDigest(slice.digests);
@@ -168,7 +168,7 @@ nlohmann::json ReportItem(const CodeToSign& item,
     if (signatures != nullptr) {
       KeepReceipt((*signatures)[i], command.receipts_path, reporter);
     }
-    nlohmann::json described = DescribeSlice(
+    nlohmann::json described = DescribeSignedSlice(
         slice, signatures == nullptr ? nullptr : &(*signatures)[i]);
     const std::string& name =
         slice.architecture.empty() ? item.format : slice.architecture;

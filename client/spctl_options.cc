@@ -10,35 +10,35 @@
 namespace codeseal::client {
 namespace {
 
-constexpr char kUsage[] =
+constexpr char kSpctlUsage[] =
     "Usage: spctl --assess [--type type] [-v] path ... # assessment\n"
     "       spctl --status # system policy configuration\n";
 
-enum LongOption : int {
-  kContext = 256,
-  kContinue,
-  kIgnored,
-  kStatus,
-  kRefused,
+enum SpctlOption : int {
+  kSpctlContext = 256,
+  kSpctlContinue,
+  kSpctlIgnored,
+  kSpctlStatus,
+  kSpctlRefused,
 };
 
-constexpr option kLongOptions[] = {
-    {"add", no_argument, nullptr, kRefused},
+constexpr option kSpctlOptions[] = {
+    {"add", no_argument, nullptr, kSpctlRefused},
     {"assess", no_argument, nullptr, 'a'},
-    {"context", required_argument, nullptr, kContext},
-    {"continue", no_argument, nullptr, kContinue},
-    {"disable", no_argument, nullptr, kRefused},
-    {"enable", no_argument, nullptr, kRefused},
-    {"global-disable", no_argument, nullptr, kRefused},
-    {"global-enable", no_argument, nullptr, kRefused},
-    {"ignore-cache", no_argument, nullptr, kIgnored},
-    {"list", no_argument, nullptr, kRefused},
-    {"master-disable", no_argument, nullptr, kRefused},
-    {"master-enable", no_argument, nullptr, kRefused},
-    {"no-cache", no_argument, nullptr, kIgnored},
-    {"raw", no_argument, nullptr, kRefused},
-    {"remove", no_argument, nullptr, kRefused},
-    {"status", no_argument, nullptr, kStatus},
+    {"context", required_argument, nullptr, kSpctlContext},
+    {"continue", no_argument, nullptr, kSpctlContinue},
+    {"disable", no_argument, nullptr, kSpctlRefused},
+    {"enable", no_argument, nullptr, kSpctlRefused},
+    {"global-disable", no_argument, nullptr, kSpctlRefused},
+    {"global-enable", no_argument, nullptr, kSpctlRefused},
+    {"ignore-cache", no_argument, nullptr, kSpctlIgnored},
+    {"list", no_argument, nullptr, kSpctlRefused},
+    {"master-disable", no_argument, nullptr, kSpctlRefused},
+    {"master-enable", no_argument, nullptr, kSpctlRefused},
+    {"no-cache", no_argument, nullptr, kSpctlIgnored},
+    {"raw", no_argument, nullptr, kSpctlRefused},
+    {"remove", no_argument, nullptr, kSpctlRefused},
+    {"status", no_argument, nullptr, kSpctlStatus},
     {"type", required_argument, nullptr, 't'},
     {"verbose", optional_argument, nullptr, 'v'},
     {nullptr, 0, nullptr, 0},
@@ -75,7 +75,7 @@ Invocation ParseSpctl(const std::vector<std::string>& arguments) {
   opterr = 0;
   const int argc = static_cast<int>(words.size());
   for (int letter = 0; (letter = getopt_long(argc, argv.data(), "at:v",
-                                             kLongOptions, nullptr)) != -1;) {
+                                             kSpctlOptions, nullptr)) != -1;) {
     switch (letter) {
       case 'a':
         is_assessment = true;
@@ -96,18 +96,18 @@ Invocation ParseSpctl(const std::vector<std::string>& arguments) {
           wrong = true;
         }
         break;
-      case kContext:
+      case kSpctlContext:
         has_context |= std::string_view(optarg) == "context:primary-signature";
         break;
-      case kContinue:
+      case kSpctlContinue:
         assess.stops_at_first_no = false;
         break;
-      case kIgnored:  // nothing is cached
+      case kSpctlIgnored:  // nothing is cached
         break;
-      case kStatus:
+      case kSpctlStatus:
         is_status = true;
         break;
-      case kRefused:
+      case kSpctlRefused:
         complaint =
             "spctl: codeseal has no database of rules and no raw output; see "
             "`codeseal assess --json`\n";
@@ -124,7 +124,7 @@ Invocation ParseSpctl(const std::vector<std::string>& arguments) {
     invocation.command =
         PrintedText{"assessments enabled\n", "", ExitCode::kDone};
   } else if (wrong || !is_assessment || assess.paths.empty()) {
-    invocation.command = PrintedText{"", kUsage, ExitCode::kUsage};
+    invocation.command = PrintedText{"", kSpctlUsage, ExitCode::kUsage};
   } else {
     invocation.command = std::move(assess);
   }

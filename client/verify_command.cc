@@ -62,7 +62,7 @@ absl::StatusOr<std::shared_ptr<RevocationChecker>> MakeRevocationChecker(
   return checker;
 }
 
-absl::StatusOr<VerifyOptions> ReadOptions(const VerifyCommand& command) {
+absl::StatusOr<VerifyOptions> ReadVerifyOptions(const VerifyCommand& command) {
   VerifyOptions options;
   options.check_expiration = command.check_expiration;
   ASSIGN_OR_RETURN(options.revocation, MakeRevocationChecker(command));
@@ -97,7 +97,7 @@ absl::StatusOr<VerifyOptions> ReadOptions(const VerifyCommand& command) {
 }
 
 // Each line where it belongs: Apple's tool has all but files on standard error.
-void Say(const ToldReport& told, Reporter& reporter) {
+void SayVerdict(const ToldReport& told, Reporter& reporter) {
   for (const ReportLine& line : told.lines) {
     switch (line.kind) {
       case ReportLine::Kind::kAnswer:
@@ -148,14 +148,14 @@ void VerifyPath(const std::string& path, const VerifyCommand& command,
                           .verbosity = reporter.options().verbosity,
                           .has_requirement = has_requirement,
                           .hint = FixHint});
-  Say(told, reporter);
+  SayVerdict(told, reporter);
   reporter.Judge(told.verdict, ReportJson(report, has_requirement, FixHint));
 }
 
 }  // namespace
 
 void RunVerify(const VerifyCommand& command, Reporter& reporter) {
-  const absl::StatusOr<VerifyOptions> options = ReadOptions(command);
+  const absl::StatusOr<VerifyOptions> options = ReadVerifyOptions(command);
   if (!options.ok()) {
     reporter.FailAll("verify", command.paths, options.status());
     return;

@@ -69,11 +69,6 @@ static_assert(HeaderSize(kCodeDirectoryWithExecSegment) == 88);
 static_assert(HeaderSize(kCodeDirectoryWithRuntime) == 96);
 static_assert(HeaderSize(kCodeDirectoryWithLinkage) == 108);
 
-absl::Status Fault(const char* rule, Reason reason, uint64_t offset,
-                   const std::string& message) {
-  return WithRule(ParseError(reason, offset, message), rule);
-}
-
 absl::Status PlanFault(Reason reason, const std::string& message) {
   return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_PLAN, reason,
                    message);
@@ -205,44 +200,46 @@ absl::StatusOr<CodeDirectory> CodeDirectory::Parse(ByteView blob) {
   const uint8_t page_log2 = in.U8();
   in.U32();  // spare2
   if (!in.ok()) {
-    return Fault("CD-1", v1::REASON_TRUNCATED, in.offset(),
-                 "the fixed CodeDirectory header is cut short");
+    return BrokenRule("CD-1", v1::REASON_TRUNCATED, in.offset(),
+                      "the fixed CodeDirectory header is cut short");
   }
 
   // Rules. Bounds use subtraction or division, never a sum or product of
   // untrusted numbers.
   if (magic != kCodeDirectoryMagic) {
-    return Fault("CD-2", v1::REASON_BAD_MAGIC, 0,
-                 absl::StrFormat("magic is %#x, want %#x", magic,
-                                 uint32_t{kCodeDirectoryMagic}));
+    return BrokenRule("CD-2", v1::REASON_BAD_MAGIC, 0,
+                      absl::StrFormat("magic is %#x, want %#x", magic,
+                                      uint32_t{kCodeDirectoryMagic}));
   }
   if (version < kCodeDirectoryEarliest || version > kCodeDirectoryLatest) {
-    return Fault("CD-3", v1::REASON_UNSUPPORTED_VERSION, 8,
-                 absl::StrFormat("version %#x is outside [%#x, %#x]", version,
-                                 kCodeDirectoryEarliest, kCodeDirectoryLatest));
+    return BrokenRule(
+        "CD-3", v1::REASON_UNSUPPORTED_VERSION, 8,
+        absl::StrFormat("version %#x is outside [%#x, %#x]", version,
+                        kCodeDirectoryEarliest, kCodeDirectoryLatest));
   }
   const uint32_t header_size = HeaderSize(version);
   if (size < header_size || size > blob.size()) {
-    return Fault("CD-4", v1::REASON_BLOB_LENGTH_OUT_OF_RANGE, 4,
-                 absl::StrFormat("length %d is outside [%d, %d]", size,
-                                 header_size, blob.size()));
+    return BrokenRule("CD-4", v1::REASON_BLOB_LENGTH_OUT_OF_RANGE, 4,
+                      absl::StrFormat("length %d is outside [%d, %d]", size,
+                                      header_size, blob.size()));
   }
   if (page_log2 != 0 && page_log2 != 12 && page_log2 != 14) {
-    return Fault("CD-5", v1::REASON_UNSUPPORTED_PAGE_SIZE, 39,
-                 absl::StrFormat("page size is 2^%d", page_log2));
+    return BrokenRule("CD-5", v1::REASON_UNSUPPORTED_PAGE_SIZE, 39,
+                      absl::StrFormat("page size is 2^%d", page_log2));
   }
   if (hash_size == 0 || hash_size != DigestSize(kind)) {
-    return Fault("CD-6", v1::REASON_UNSUPPORTED_DIGEST, 36,
-                 absl::StrFormat("hashType %d cannot have hashSize %d",
-                                 static_cast<int>(kind), hash_size));
+    return BrokenRule("CD-6", v1::REASON_UNSUPPORTED_DIGEST, 36,
+                      absl::StrFormat("hashType %d cannot have hashSize %d",
+                                      static_cast<int>(kind), hash_size));
   }
   if (hash_offset < header_size || hash_offset > size ||
       (hash_offset - header_size) / hash_size < special_slots ||
       (size - hash_offset) / hash_size < code_slots) {
-    return Fault("CD-7", v1::REASON_SLOT_TABLE_OUT_OF_RANGE, 16,
-                 absl::StrFormat("%d special and %d code slots around byte %d "
-                                 "do not fit in %d bytes",
-                                 special_slots, code_slots, hash_offset, size));
+    return BrokenRule(
+        "CD-7", v1::REASON_SLOT_TABLE_OUT_OF_RANGE, 16,
+        absl::StrFormat("%d special and %d code slots around byte %d "
+                        "do not fit in %d bytes",
+                        special_slots, code_slots, hash_offset, size));
   }
   directory.raw_ = blob.first(size);
   directory.page_size_ = page_log2 == 0 ? 0 : uint32_t{1} << page_log2;
@@ -250,8 +247,8 @@ absl::StatusOr<CodeDirectory> CodeDirectory::Parse(ByteView blob) {
   const std::optional<std::string_view> identifier =
       TextAt(directory.raw_, ident_offset);
   if (ident_offset < header_size || !identifier || identifier->empty()) {
-    return Fault("CD-8", v1::REASON_BAD_IDENTIFIER, 20,
-                 "identifier is missing, empty or not NUL-terminated");
+    return BrokenRule("CD-8", v1::REASON_BAD_IDENTIFIER, 20,
+                      "identifier is missing, empty or not NUL-terminated");
   }
   directory.identifier_ = *identifier;
 
@@ -259,16 +256,17 @@ absl::StatusOr<CodeDirectory> CodeDirectory::Parse(ByteView blob) {
   const uint32_t scatter_offset =
       version >= kCodeDirectoryWithScatter ? in.U32() : 0;
   if (scatter_offset != 0) {
-    return Fault("CD-9", v1::REASON_UNSUPPORTED_CODE, 44,
-                 "scattered code is not supported");
+    return BrokenRule("CD-9", v1::REASON_UNSUPPORTED_CODE, 44,
+                      "scattered code is not supported");
   }
   const uint32_t team_offset = version >= kCodeDirectoryWithTeam ? in.U32() : 0;
   if (team_offset != 0) {
     const std::optional<std::string_view> team =
         TextAt(directory.raw_, team_offset);
     if (team_offset < header_size || !team) {
-      return Fault("CD-10", v1::REASON_BAD_TEAM_IDENTIFIER, 48,
-                   "team identifier is out of range or not NUL-terminated");
+      return BrokenRule(
+          "CD-10", v1::REASON_BAD_TEAM_IDENTIFIER, 48,
+          "team identifier is out of range or not NUL-terminated");
     }
     directory.team_identifier_ = *team;
   }
@@ -279,11 +277,12 @@ absl::StatusOr<CodeDirectory> CodeDirectory::Parse(ByteView blob) {
   }
   if (PageCount(directory.code_limit_, directory.page_size_) != code_slots ||
       (directory.page_size_ != 0 && code_slots == 0)) {
-    return Fault("CD-11", v1::REASON_CODE_LIMIT_MISMATCH, 28,
-                 absl::StrFormat("%d code slots cannot cover %d bytes in pages "
-                                 "of %d",
-                                 code_slots, directory.code_limit_,
-                                 directory.page_size_));
+    return BrokenRule(
+        "CD-11", v1::REASON_CODE_LIMIT_MISMATCH, 28,
+        absl::StrFormat("%d code slots cannot cover %d bytes in pages "
+                        "of %d",
+                        code_slots, directory.code_limit_,
+                        directory.page_size_));
   }
   if (version >= kCodeDirectoryWithExecSegment) {
     directory.exec_segment_.offset = in.U64();
@@ -295,10 +294,11 @@ absl::StatusOr<CodeDirectory> CodeDirectory::Parse(ByteView blob) {
     const uint32_t pre_encrypt = directory.pre_encrypt_offset_ = in.U32();
     if (pre_encrypt != 0 && (pre_encrypt < header_size || pre_encrypt > size ||
                              (size - pre_encrypt) / hash_size < code_slots)) {
-      return Fault("CD-12", v1::REASON_SLOT_TABLE_OUT_OF_RANGE, 92,
-                   absl::StrFormat("%d pre-encrypt slots from byte %d do not "
-                                   "fit in %d bytes",
-                                   code_slots, pre_encrypt, size));
+      return BrokenRule(
+          "CD-12", v1::REASON_SLOT_TABLE_OUT_OF_RANGE, 92,
+          absl::StrFormat("%d pre-encrypt slots from byte %d do not "
+                          "fit in %d bytes",
+                          code_slots, pre_encrypt, size));
     }
   }
   return directory;

@@ -92,20 +92,20 @@ std::optional<ResourceRules> PreservedRules(const Bundle& bundle,
   return std::move(seal->rules);
 }
 
-// One piece of code on its way.
-struct Item {
-  CodeItem code;
-  bool is_signed_now = false;
-  SigningOptions options = {};
-  std::string code_resources_path = {};  // empty if no such file is written
-  Bytes code_resources = {};
-  std::string format = {};
-  std::optional<SigningPlan> plan = {};
-};
-
 }  // namespace
 
 struct CodeSigning::Impl {
+  // One piece of code on its way.
+  struct Item {
+    CodeItem code;
+    bool is_signed_now = false;
+    SigningOptions options = {};
+    std::string code_resources_path = {};  // empty if no such file is written
+    Bytes code_resources = {};
+    std::string format = {};
+    std::optional<SigningPlan> plan = {};
+  };
+
   // --- Looking
   absl::Status Open(const std::string& path);
   absl::Status Decide();
@@ -416,10 +416,10 @@ absl::StatusOr<CodeSigning> CodeSigning::Create(const std::string& path,
 absl::StatusOr<std::span<const CodeToSign>> CodeSigning::PlanStage() {
   Impl& impl = *impl_;
   if (impl.next_stage == 0 && impl.options.on_progress) impl.MeasureAll();
-  std::vector<Item*> stage_items;
+  std::vector<Impl::Item*> stage_items;
   const size_t stage_count = impl.items.back().code.stage + 1;
   while (stage_items.empty() && impl.next_stage < stage_count) {
-    for (Item& item : impl.items) {
+    for (Impl::Item& item : impl.items) {
       if (item.is_signed_now && item.code.stage == impl.next_stage) {
         stage_items.push_back(&item);
       }
@@ -429,7 +429,7 @@ absl::StatusOr<std::span<const CodeToSign>> CodeSigning::PlanStage() {
   const absl::Status status = impl.PlanItems(stage_items);
   if (!status.ok()) return impl.WithOriginalPaths(status);
   impl.stage_begin = impl.planned.size();
-  for (Item* item : stage_items) {
+  for (Impl::Item* item : stage_items) {
     impl.planned.push_back({item->code.path, item->format, &*item->plan});
     impl.planned_items.push_back(item);
   }
@@ -442,7 +442,7 @@ std::span<const CodeToSign> CodeSigning::planned() const {
 
 absl::Status CodeSigning::WriteStage(std::span<const std::vector<Bytes>> cms) {
   Impl& impl = *impl_;
-  const std::span<Item* const> stage_items =
+  const std::span<Impl::Item* const> stage_items =
       std::span(impl.planned_items).subspan(impl.stage_begin);
   if (cms.size() != stage_items.size()) {
     return MakeError(absl::StatusCode::kInternal, v1::STAGE_WRITE,

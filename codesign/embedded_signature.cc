@@ -9,8 +9,8 @@
 namespace codeseal {
 namespace {
 
-absl::Status Fault(const char* rule, uint64_t offset,
-                   const std::string& message) {
+absl::Status MalformedSignature(const char* rule, uint64_t offset,
+                                const std::string& message) {
   return WithRule(ParseError(v1::REASON_MALFORMED_SIGNATURE, offset, message),
                   rule);
 }
@@ -53,15 +53,16 @@ absl::StatusOr<EmbeddedSignature> EmbeddedSignature::Parse(ByteView bytes) {
                                         signature.super_blob_.entries().end());
   std::ranges::sort(entries, {}, &SuperBlob::Entry::slot);
   if (entries.empty() || entries.front().slot != kCodeDirectorySlot) {
-    return Fault("ES-1", 0, "there is no CodeDirectory in slot 0");
+    return MalformedSignature("ES-1", 0, "there is no CodeDirectory in slot 0");
   }
   std::vector<DigestKind> kinds;
   for (const SuperBlob::Entry& entry : entries) {
     const std::optional<uint32_t> magic = MagicOfSlot(entry.slot);
     if (magic.has_value() && entry.magic != *magic) {
-      return Fault("ES-2", entry.offset,
-                   absl::StrFormat("%s has magic %#x, want %#x",
-                                   SlotName(entry.slot), entry.magic, *magic));
+      return MalformedSignature(
+          "ES-2", entry.offset,
+          absl::StrFormat("%s has magic %#x, want %#x", SlotName(entry.slot),
+                          entry.magic, *magic));
     }
     if (entry.slot == kCmsSlot) {
       signature.cms_ = entry.blob.subspan(kBlobHeaderSize);
@@ -72,8 +73,8 @@ absl::StatusOr<EmbeddedSignature> EmbeddedSignature::Parse(ByteView bytes) {
       return WithOffsetBase(directory.status(), entry.offset);
     }
     if (std::ranges::find(kinds, directory->digest_kind()) != kinds.end()) {
-      return Fault("ES-3", entry.offset,
-                   "two CodeDirectories have the same digest");
+      return MalformedSignature("ES-3", entry.offset,
+                                "two CodeDirectories have the same digest");
     }
     kinds.push_back(directory->digest_kind());
     signature.code_directories_.push_back(*std::move(directory));

@@ -15,8 +15,8 @@
 namespace codeseal {
 namespace {
 
-absl::Status Fault(const char* rule, uint64_t offset,
-                   const std::string& message) {
+absl::Status EntitlementsFault(const char* rule, uint64_t offset,
+                               const std::string& message) {
   return WithRule(ParseError(v1::REASON_BAD_ENTITLEMENTS, offset, message),
                   rule);
 }
@@ -29,9 +29,10 @@ absl::Status ValueFault(const std::string& message) {
 
 absl::Status CheckSize(ByteView content) {
   if (content.size() <= kMaxEntitlementsSize) return absl::OkStatus();
-  return Fault("EN-4", 0,
-               absl::StrFormat("%d bytes are more than %d", content.size(),
-                               kMaxEntitlementsSize));
+  return EntitlementsFault(
+      "EN-4", 0,
+      absl::StrFormat("%d bytes are more than %d", content.size(),
+                      kMaxEntitlementsSize));
 }
 
 // The first byte that is not part of well-formed UTF-8 (RFC 3629).
@@ -86,11 +87,12 @@ absl::StatusOr<size_t> CountKeys(std::string_view xml) {
     }
     const size_t size = rest.find(end, start.size());
     if (size == std::string_view::npos) {
-      return Fault("EN-1", at, "markup has no end");
+      return EntitlementsFault("EN-1", at, "markup has no end");
     }
     if (rest.starts_with("<!DOCTYPE") &&
         rest.substr(0, size).find('[') != std::string_view::npos) {
-      return Fault("EN-2", at, "the document type has an internal subset");
+      return EntitlementsFault("EN-2", at,
+                               "the document type has an internal subset");
     }
     if (rest.starts_with("<key") &&
         rest.substr(4).find_first_of("> \t\r\n/") == 0) {
@@ -122,20 +124,20 @@ absl::StatusOr<PlistDict> ParseXml(ByteView plist) {
   RETURN_IF_ERROR(CheckSize(plist));
   const std::string_view xml = AsText(plist);
   if (xml.starts_with("bplist")) {
-    return Fault("EN-5", 0,
-                 "the property list is binary: convert it to XML first");
+    return EntitlementsFault(
+        "EN-5", 0, "the property list is binary: convert it to XML first");
   }
   if (const std::optional<size_t> at = FindInvalidUtf8(plist)) {
-    return Fault("EN-6", *at, "the property list is not UTF-8");
+    return EntitlementsFault("EN-6", *at, "the property list is not UTF-8");
   }
   ASSIGN_OR_RETURN(const size_t key_count, CountKeys(xml));
   absl::StatusOr<PlistDict> dict = ParsePlistDict(plist);
   if (!dict.ok()) {
-    return Fault("EN-7", 0, std::string(Message(dict.status())));
+    return EntitlementsFault("EN-7", 0, std::string(Message(dict.status())));
   }
   // Of two equal keys the parser keeps one; another reader may keep the other.
   if (CountKeys(*dict) != key_count) {
-    return Fault("EN-8", 0, "a key is given twice or has no value");
+    return EntitlementsFault("EN-8", 0, "a key is given twice or has no value");
   }
   return dict;
 }
@@ -150,7 +152,7 @@ constexpr uint8_t kSequenceTag = 0x30;
 constexpr uint8_t kSetTag = 0x31;           // dictionary, form of 2020 and 2021
 constexpr uint8_t kEntitlementsTag = 0x70;  // [APPLICATION 16]
 constexpr uint8_t kDictionaryTag = 0xb0;    // [CONTEXT 16]
-constexpr int64_t kVersion = 1;
+constexpr int64_t kDerVersion = 1;
 
 Bytes Element(uint8_t tag, ByteView content) {
   Bytes out = {tag};
@@ -248,7 +250,7 @@ class DerReader {
   absl::StatusOr<Item> Next(uint8_t tag);
   absl::Status CheckEnd() const {
     if (at_end()) return absl::OkStatus();
-    return Fault("EN-9", offset(), "bytes follow the last element");
+    return EntitlementsFault("EN-9", offset(), "bytes follow the last element");
   }
 
  private:
@@ -260,7 +262,7 @@ class DerReader {
 absl::StatusOr<DerReader::Item> DerReader::Next() {
   const size_t start = offset();
   const auto cut_short = [&] {
-    return Fault("EN-10", start, "a DER element is cut short");
+    return EntitlementsFault("EN-10", start, "a DER element is cut short");
   };
   const ByteView rest = bytes_.subspan(position_);
   if (rest.size() < 2) return cut_short();
@@ -275,7 +277,8 @@ absl::StatusOr<DerReader::Item> DerReader::Next() {
     }
     if (size_size == 0 || size_size > sizeof(uint32_t) || size < 0x80 ||
         size >> (8 * (size_size - 1)) == 0) {
-      return Fault("EN-11", start + 1, "a DER length is not the shortest");
+      return EntitlementsFault("EN-11", start + 1,
+                               "a DER length is not the shortest");
     }
     header_size += size_size;
   }
@@ -286,8 +289,9 @@ absl::StatusOr<DerReader::Item> DerReader::Next() {
 
 absl::Status CheckTag(const DerReader::Item& item, uint8_t tag) {
   if (item.tag == tag) return absl::OkStatus();
-  return Fault("EN-12", item.offset,
-               absl::StrFormat("DER tag is %#x, want %#x", item.tag, tag));
+  return EntitlementsFault(
+      "EN-12", item.offset,
+      absl::StrFormat("DER tag is %#x, want %#x", item.tag, tag));
 }
 
 absl::StatusOr<DerReader::Item> DerReader::Next(uint8_t tag) {
@@ -302,8 +306,9 @@ absl::StatusOr<int64_t> IntegerFromDer(const DerReader::Item& item) {
       content.size() > 1 && ((content[0] == 0x00 && content[1] < 0x80) ||
                              (content[0] == 0xff && content[1] >= 0x80));
   if (content.empty() || content.size() > sizeof(int64_t) || is_padded) {
-    return Fault("EN-13", item.offset,
-                 "an integer is not the shortest or does not fit in 64 bits");
+    return EntitlementsFault(
+        "EN-13", item.offset,
+        "an integer is not the shortest or does not fit in 64 bits");
   }
   uint64_t bits = content[0] >= 0x80 ? ~uint64_t{0} : 0;
   for (const uint8_t byte : content) bits = bits << 8 | byte;
@@ -312,7 +317,8 @@ absl::StatusOr<int64_t> IntegerFromDer(const DerReader::Item& item) {
 
 absl::StatusOr<std::string> StringFromDer(const DerReader::Item& item) {
   if (const std::optional<size_t> at = FindInvalidUtf8(item.content)) {
-    return Fault("EN-14", item.offset + *at, "a string is not UTF-8");
+    return EntitlementsFault("EN-14", item.offset + *at,
+                             "a string is not UTF-8");
   }
   return ToString(item.content);
 }
@@ -338,8 +344,8 @@ absl::StatusOr<PlistDict> DictionaryFromDer(const DerReader::Item& item,
     RETURN_IF_ERROR(in.CheckEnd());
     const bool is_sorted = !last_key.has_value() || *last_key < key;
     if (dictionary.contains(key) || (form == DerForm::kCurrent && !is_sorted)) {
-      return Fault("EN-15", offset,
-                   "key " + key + " is given twice or out of order");
+      return EntitlementsFault(
+          "EN-15", offset, "key " + key + " is given twice or out of order");
     }
     last_key = key;
     dictionary.emplace(std::move(key), std::move(value));
@@ -350,7 +356,7 @@ absl::StatusOr<PlistDict> DictionaryFromDer(const DerReader::Item& item,
 absl::StatusOr<PlistValue> FromDer(const DerReader::Item& item, DerForm form,
                                    size_t depth) {
   if (depth > kMaxEntitlementsDepth) {
-    return Fault(
+    return EntitlementsFault(
         "EN-16", item.offset,
         absl::StrFormat("nested deeper than %d levels", kMaxEntitlementsDepth));
   }
@@ -360,8 +366,8 @@ absl::StatusOr<PlistValue> FromDer(const DerReader::Item& item, DerForm form,
       if (item.content.size() != 1 ||
           (item.content[0] != yes && item.content[0] != 0xff &&
            item.content[0] != 0x00)) {
-        return Fault("EN-17", item.offset,
-                     "a boolean is neither true nor false");
+        return EntitlementsFault("EN-17", item.offset,
+                                 "a boolean is neither true nor false");
       }
       return PlistValue{item.content[0] != 0x00};
     }
@@ -396,8 +402,9 @@ absl::StatusOr<PlistValue> FromDer(const DerReader::Item& item, DerForm form,
     default:
       break;
   }
-  return Fault("EN-18", item.offset,
-               absl::StrFormat("DER tag %#x has no meaning here", item.tag));
+  return EntitlementsFault(
+      "EN-18", item.offset,
+      absl::StrFormat("DER tag %#x has no meaning here", item.tag));
 }
 
 std::string FirstDifference(const PlistDict& a, const PlistDict& b) {
@@ -432,7 +439,7 @@ absl::StatusOr<PlistDict> ParseEntitlements(ByteView blob) {
 }
 
 absl::StatusOr<Bytes> BuildEntitlementsDer(const PlistDict& entitlements) {
-  Bytes content = IntegerElement(kVersion);
+  Bytes content = IntegerElement(kDerVersion);
   ASSIGN_OR_RETURN(const Bytes der, DictionaryToDer(entitlements, 1));
   Append(content, der);
   return WrapBlob(kEntitlementsDerMagic, Element(kEntitlementsTag, content));
@@ -456,9 +463,10 @@ absl::StatusOr<PlistDict> ParseEntitlementsDer(ByteView blob, uint32_t magic) {
   ASSIGN_OR_RETURN(const DerReader::Item version_item,
                    content.Next(kIntegerTag));
   ASSIGN_OR_RETURN(const int64_t version, IntegerFromDer(version_item));
-  if (version != kVersion) {
-    return Fault("EN-19", version_item.offset,
-                 absl::StrFormat("version is %d, want %d", version, kVersion));
+  if (version != kDerVersion) {
+    return EntitlementsFault(
+        "EN-19", version_item.offset,
+        absl::StrFormat("version is %d, want %d", version, kDerVersion));
   }
   ASSIGN_OR_RETURN(const DerReader::Item dictionary,
                    content.Next(kDictionaryTag));

@@ -18,18 +18,18 @@ namespace codeseal {
 namespace {
 
 // Keys of the blob's dictionary, and what every constraint of an author says.
-constexpr char kCategory[] = "ccat";
-constexpr char kCompatibility[] = "comp";
-constexpr char kRequirements[] = "reqs";
-constexpr char kVersion[] = "vers";
+constexpr char kCategoryKey[] = "ccat";
+constexpr char kCompatibilityKey[] = "comp";
+constexpr char kRequirementsKey[] = "reqs";
+constexpr char kVersionKey[] = "vers";
 constexpr int64_t kUserCategory = 0;
 constexpr int64_t kCompatibilityVersion = 1;
 constexpr int64_t kFormatVersion = 1;
 
 constexpr size_t kMaxDepth = 16;  // of operators
 
-absl::Status Fault(const char* rule, std::string_view key,
-                   std::string_view message) {
+absl::Status ConstraintFault(const char* rule, std::string_view key,
+                             std::string_view message) {
   return WithSubject(
       WithRule(ParseError(v1::REASON_BAD_PLIST, 0, message), rule), key);
 }
@@ -77,32 +77,34 @@ absl::Status CheckFactValue(std::string_view fact, const PlistValue& value) {
   switch (*type) {
     case FactType::kBoolean:
       if (value.As<bool>() == nullptr) {
-        return Fault("LC-4", fact, "the value is a boolean");
+        return ConstraintFault("LC-4", fact, "the value is a boolean");
       }
       break;
     case FactType::kInteger:
       if (value.As<int64_t>() == nullptr) {
-        return Fault("LC-4", fact, "the value is an integer");
+        return ConstraintFault("LC-4", fact, "the value is an integer");
       }
       if (fact == "validation-category" &&
           !IsValidationCategory(*value.As<int64_t>())) {
-        return Fault("LC-4", fact, "the value is 1 to 6, or 10");
+        return ConstraintFault("LC-4", fact, "the value is 1 to 6, or 10");
       }
       break;
     case FactType::kString:
       if (value.As<std::string>() == nullptr ||
           value.As<std::string>()->empty()) {
-        return Fault("LC-4", fact, "the value is a string that is not empty");
+        return ConstraintFault("LC-4", fact,
+                               "the value is a string that is not empty");
       }
       break;
     case FactType::kData:
       if (value.As<Bytes>() == nullptr ||
           value.As<Bytes>()->size() != kCdHashSize) {
-        return Fault("LC-4", fact, "the value is data of 20 bytes");
+        return ConstraintFault("LC-4", fact, "the value is data of 20 bytes");
       }
       break;
     case FactType::kEntitlements:
-      return Fault("LC-4", fact, "the value is a dictionary with $query");
+      return ConstraintFault("LC-4", fact,
+                             "the value is a dictionary with $query");
   }
   return absl::OkStatus();
 }
@@ -113,7 +115,8 @@ absl::Status CheckDict(const PlistDict& dict, size_t depth);
 absl::Status CheckQuery(const PlistValue& value) {
   const auto* const operations = value.As<PlistArray>();
   if (operations == nullptr || operations->empty()) {
-    return Fault("LC-5", "$query", "the value is an array of operations");
+    return ConstraintFault("LC-5", "$query",
+                           "the value is an array of operations");
   }
   for (const PlistValue& each : *operations) {
     const auto* const pair = each.As<PlistArray>();
@@ -121,9 +124,10 @@ absl::Status CheckQuery(const PlistValue& value) {
                                       ? nullptr
                                       : pair->front().As<int64_t>();
     if (number == nullptr || *number < 1 || *number > 11) {
-      return Fault("LC-5", "$query",
-                   "an operation is an array of its number, 1 to 11, and a "
-                   "parameter");
+      return ConstraintFault(
+          "LC-5", "$query",
+          "an operation is an array of its number, 1 to 11, and a "
+          "parameter");
     }
     const PlistValue& parameter = pair->back();
     const bool wants_integer =
@@ -132,9 +136,10 @@ absl::Status CheckQuery(const PlistValue& value) {
                       : wants_integer ? parameter.As<int64_t>() != nullptr
                                       : parameter.As<std::string>() != nullptr;
     if (!fits) {
-      return Fault("LC-5", "$query",
-                   "the parameter of operation " + std::to_string(*number) +
-                       " has the wrong type");
+      return ConstraintFault("LC-5", "$query",
+                             "the parameter of operation " +
+                                 std::to_string(*number) +
+                                 " has the wrong type");
     }
   }
   return absl::OkStatus();
@@ -147,18 +152,20 @@ absl::Status CheckOperatorArray(std::string_view key, const PlistValue& value,
       "the value is an array of pairs, each of $and, $or or $optional and a "
       "dictionary";
   const auto* const array = value.As<PlistArray>();
-  if (array == nullptr || array->empty()) return Fault("LC-6", key, kWanted);
+  if (array == nullptr || array->empty()) {
+    return ConstraintFault("LC-6", key, kWanted);
+  }
   for (const PlistValue& each : *array) {
     const auto* const pair = each.As<PlistArray>();
     if (pair == nullptr || pair->size() != 2) {
-      return Fault("LC-6", key, kWanted);
+      return ConstraintFault("LC-6", key, kWanted);
     }
     const auto* const name = pair->front().As<std::string>();
     const auto* const dict = pair->back().As<PlistDict>();
     if (name == nullptr || dict == nullptr ||
         (*name != "$and" && *name != "$or" && *name != "$optional") ||
         (*name == "$optional" && dict->size() != 1)) {
-      return Fault("LC-6", key, kWanted);
+      return ConstraintFault("LC-6", key, kWanted);
     }
     RETURN_IF_ERROR(CheckDict(*dict, depth + 1));
   }
@@ -171,13 +178,15 @@ absl::Status CheckValueOperator(std::string_view fact, std::string_view name,
   if (name == "$in") {
     const auto* const list = value.As<PlistArray>();
     if (list == nullptr || list->empty()) {
-      return Fault("LC-7", fact, "$in wants an array that is not empty");
+      return ConstraintFault("LC-7", fact,
+                             "$in wants an array that is not empty");
     }
     for (const PlistValue& each : *list) {
       if (!IsScalar(each) || each.As<bool>() != nullptr ||
           each.value.index() != list->front().value.index()) {
-        return Fault("LC-7", fact,
-                     "$in wants strings, data or integers, all of one type");
+        return ConstraintFault(
+            "LC-7", fact,
+            "$in wants strings, data or integers, all of one type");
       }
       RETURN_IF_ERROR(CheckFactValue(fact, each));
     }
@@ -185,16 +194,18 @@ absl::Status CheckValueOperator(std::string_view fact, std::string_view name,
   }
   if (name == "$lt" || name == "$lte" || name == "$gt" || name == "$gte") {
     if (value.As<int64_t>() != nullptr) return absl::OkStatus();
-    return Fault("LC-7", fact, std::string(name) + " wants an integer");
+    return ConstraintFault("LC-7", fact,
+                           std::string(name) + " wants an integer");
   }
   if (name == "$query") {
     if (fact == "entitlements") return CheckQuery(value);
-    return Fault("LC-7", fact, "$query is for entitlements only");
+    return ConstraintFault("LC-7", fact, "$query is for entitlements only");
   }
-  return Fault("LC-7", fact,
-               "'" + std::string(name) +
-                   "' is no operator; want $in, $lt, $lte, $gt, $gte or "
-                   "$query");
+  return ConstraintFault(
+      "LC-7", fact,
+      "'" + std::string(name) +
+          "' is no operator; want $in, $lt, $lte, $gt, $gte or "
+          "$query");
 }
 
 absl::Status CheckEntry(std::string_view key, const PlistValue& value,
@@ -205,39 +216,45 @@ absl::Status CheckEntry(std::string_view key, const PlistValue& value,
   const auto* const dict = value.As<PlistDict>();
   if (key == "$and" || key == "$or" || key == "$optional") {
     if (dict == nullptr || (key == "$optional" && dict->size() != 1)) {
-      return Fault("LC-3", key,
-                   key == "$optional"
-                       ? "the value is a dictionary with one entry"
-                       : "the value is a dictionary of facts and operators");
+      return ConstraintFault(
+          "LC-3", key,
+          key == "$optional"
+              ? "the value is a dictionary with one entry"
+              : "the value is a dictionary of facts and operators");
     }
     return CheckDict(*dict, depth + 1);
   }
   if (key.starts_with('$')) {
-    return Fault("LC-3", key,
-                 "it is no operator that combines facts; want $and, $or, "
-                 "$and-array, $or-array or $optional");
+    return ConstraintFault(
+        "LC-3", key,
+        "it is no operator that combines facts; want $and, $or, "
+        "$and-array, $or-array or $optional");
   }
   if (dict != nullptr) {
-    if (dict->empty()) return Fault("LC-7", key, "the dictionary is empty");
+    if (dict->empty()) {
+      return ConstraintFault("LC-7", key, "the dictionary is empty");
+    }
     for (const auto& [name, operand] : *dict) {
       RETURN_IF_ERROR(CheckValueOperator(key, name, operand));
     }
     return absl::OkStatus();
   }
   if (!IsScalar(value)) {
-    return Fault("LC-4", key,
-                 "the value is a string, integer, boolean, data, or a "
-                 "dictionary with an operator");
+    return ConstraintFault(
+        "LC-4", key,
+        "the value is a string, integer, boolean, data, or a "
+        "dictionary with an operator");
   }
   return CheckFactValue(key, value);
 }
 
 absl::Status CheckDict(const PlistDict& dict, size_t depth) {
   if (depth > kMaxDepth) {
-    return Fault("LC-2", "", "operators are nested too deeply");
+    return ConstraintFault("LC-2", "", "operators are nested too deeply");
   }
   if (dict.empty()) {
-    return Fault("LC-1", "", "a constraint without facts is no constraint");
+    return ConstraintFault("LC-1", "",
+                           "a constraint without facts is no constraint");
   }
   for (const auto& [key, value] : dict) {
     RETURN_IF_ERROR(CheckEntry(key, value, depth));
@@ -257,10 +274,10 @@ absl::StatusOr<Bytes> BuildLaunchConstraint(ByteView plist) {
   ASSIGN_OR_RETURN(PlistDict facts, ParsePlistDict(plist));
   RETURN_IF_ERROR(CheckDict(facts, 1));
   PlistDict constraint;
-  constraint[kCategory].value = kUserCategory;
-  constraint[kCompatibility].value = kCompatibilityVersion;
-  constraint[kRequirements].value = std::move(facts);
-  constraint[kVersion].value = kFormatVersion;
+  constraint[kCategoryKey].value = kUserCategory;
+  constraint[kCompatibilityKey].value = kCompatibilityVersion;
+  constraint[kRequirementsKey].value = std::move(facts);
+  constraint[kVersionKey].value = kFormatVersion;
   // The DER form is that of entitlements, under another magic.
   ASSIGN_OR_RETURN(const Bytes der, BuildEntitlementsDer(constraint));
   ASSIGN_OR_RETURN(const ByteView payload,
@@ -274,9 +291,10 @@ absl::StatusOr<Bytes> BuildLaunchConstraint(ByteView plist) {
 absl::StatusOr<PlistDict> ParseLaunchConstraint(ByteView blob) {
   ASSIGN_OR_RETURN(const PlistDict constraint,
                    ParseEntitlementsDer(blob, kLaunchConstraintMagic));
-  const auto* const facts = FindInDict<PlistDict>(constraint, kRequirements);
+  const auto* const facts = FindInDict<PlistDict>(constraint, kRequirementsKey);
   if (facts == nullptr) {
-    return Fault("LC-8", kRequirements, "the constraint has no facts");
+    return ConstraintFault("LC-8", kRequirementsKey,
+                           "the constraint has no facts");
   }
   return *facts;
 }

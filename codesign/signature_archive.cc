@@ -25,8 +25,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kFormat[] = "codeseal signatures";
-constexpr int64_t kVersion = 1;
+constexpr char kArchiveFormat[] = "codeseal signatures";
+constexpr int64_t kArchiveVersion = 1;
 constexpr char kSignatureFolder[] = "_CodeSignature";
 constexpr int64_t kMaxSignatureSize = int64_t{1} << 30;  // bytes
 
@@ -226,12 +226,12 @@ absl::StatusOr<std::vector<ArchivedFile>> ReadArchive(ByteView archive) {
   const absl::StatusOr<PlistDict> dict = ParsePlistDict(archive);
   const std::string* const format =
       dict.ok() ? FindInDict<std::string>(*dict, "format") : nullptr;
-  if (format == nullptr || *format != kFormat) {
+  if (format == nullptr || *format != kArchiveFormat) {
     return BadArchive("SA-1", "it is not a file that `codeseal detach` wrote");
   }
   const auto* const version = FindInDict<int64_t>(*dict, "version");
   const auto* const files = FindInDict<PlistArray>(*dict, "files");
-  if (version == nullptr || *version != kVersion) {
+  if (version == nullptr || *version != kArchiveVersion) {
     return BadArchive("SA-1", "it was written by a newer version");
   }
   if (files == nullptr || files->empty()) {
@@ -371,8 +371,8 @@ absl::StatusOr<std::string> DetachSignatures(const std::string& path) {
         path);
   }
   PlistDict archive;
-  archive["format"].value = std::string(kFormat);
-  archive["version"].value = kVersion;
+  archive["format"].value = std::string(kArchiveFormat);
+  archive["version"].value = kArchiveVersion;
   archive["files"].value = std::move(entries);
   return BuildXmlPlist(archive);
 }

@@ -27,8 +27,6 @@ namespace {
 constexpr uint32_t kSmallPage = 4096;
 constexpr uint32_t kLargePage = 16384;
 constexpr size_t kMaxTeamIdentifierSize = 100;
-constexpr size_t kSuperBlobHeaderSize = 12;  // magic, length, count
-constexpr size_t kIndexEntrySize = 8;
 
 absl::Status PlanError(v1::Reason reason, const std::string& message) {
   return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_PLAN,
@@ -500,7 +498,7 @@ class SlicePlanner {
   uint64_t ReservedSize() const {
     uint64_t size =
         kSuperBlobHeaderSize +
-        kIndexEntrySize * (plan_.blobs.size() + fields_.size() + 1) +
+        kSuperBlobEntrySize * (plan_.blobs.size() + fields_.size() + 1) +
         options_.reserved_cms_size;
     for (const auto& [slot, blob] : plan_.blobs) size += blob.size();
     for (const CodeDirectoryFields& each : fields_) size += each.ReservedSize();
@@ -524,26 +522,26 @@ uint32_t CodeDirectorySlotAt(size_t index) {
              : kAlternateCodeDirectorySlot + static_cast<uint32_t>(index - 1);
 }
 
-// What tells whether a file was changed after it had been read.
-struct FileState {
-  off_t size = 0;
-  timespec modified_at = {};
-
-  static FileState Of(int fd) {
-    struct stat info = {};
-    fstat(fd, &info);
-    return {.size = info.st_size, .modified_at = info.st_mtim};
-  }
-  bool operator==(const FileState& other) const {
-    return size == other.size &&
-           modified_at.tv_sec == other.modified_at.tv_sec &&
-           modified_at.tv_nsec == other.modified_at.tv_nsec;
-  }
-};
-
 }  // namespace
 
 struct SigningPlan::Impl {
+  // What tells whether a file was changed after it had been read.
+  struct FileState {
+    off_t size = 0;
+    timespec modified_at = {};
+
+    static FileState Of(int fd) {
+      struct stat info = {};
+      fstat(fd, &info);
+      return {.size = info.st_size, .modified_at = info.st_mtim};
+    }
+    bool operator==(const FileState& other) const {
+      return size == other.size &&
+             modified_at.tv_sec == other.modified_at.tv_sec &&
+             modified_at.tv_nsec == other.modified_at.tv_nsec;
+    }
+  };
+
   // What is stored of slice `index`.
   SignatureParts Parts(size_t index, ByteView cms) const;
   void IdentifyForSeal(const Choices& choices, CpuType host_cpu);
@@ -565,7 +563,7 @@ absl::StatusOr<SigningPlan> SigningPlan::Create(
   impl->code = std::move(code);
   CodeObject& object = *impl->code;
   const std::string& path = object.path();
-  impl->state = FileState::Of(object.file().fd());
+  impl->state = Impl::FileState::Of(object.file().fd());
   impl->is_ad_hoc = chain.empty();
   if (options.strict) RETURN_IF_ERROR(object.CheckStrictStructure());
   impl->replaces_signature = IsSigned(object);
@@ -692,7 +690,7 @@ absl::StatusOr<std::vector<StagedFile>> SigningPlan::Stage(
   }
   std::vector<StagedFile> staged;
   RETURN_IF_ERROR(code.Stage(signatures, target_path, staged));
-  if (!(FileState::Of(code.file().fd()) == impl_->state)) {
+  if (!(Impl::FileState::Of(code.file().fd()) == impl_->state)) {
     return WithSubject(MakeError(absl::StatusCode::kAborted, v1::STAGE_WRITE,
                                  v1::REASON_FILE_CHANGED,
                                  path() + " was changed while it was signed"),

@@ -7,17 +7,6 @@
 #include "codesign/base/error.h"
 
 namespace codeseal {
-namespace {
-
-constexpr size_t kIndexOffset = 12;  // magic, length, count
-constexpr size_t kIndexEntrySize = 8;
-
-absl::Status Fault(const char* rule, Reason reason, uint64_t offset,
-                   const std::string& message) {
-  return WithRule(ParseError(reason, offset, message), rule);
-}
-
-}  // namespace
 
 std::string SlotName(uint32_t slot) {
   switch (slot) {
@@ -96,28 +85,28 @@ absl::StatusOr<SuperBlob> SuperBlob::Parse(ByteView bytes, uint32_t magic) {
   const uint32_t size = in.U32();
   const uint32_t count = in.U32();
   if (!in.ok()) {
-    return Fault("SB-1", v1::REASON_TRUNCATED, in.offset(),
-                 "the SuperBlob header is cut short");
+    return BrokenRule("SB-1", v1::REASON_TRUNCATED, in.offset(),
+                      "the SuperBlob header is cut short");
   }
   if (found != magic) {
-    return Fault("SB-2", v1::REASON_BAD_MAGIC, 0,
-                 absl::StrFormat("magic is %#x, want %#x", found, magic));
+    return BrokenRule("SB-2", v1::REASON_BAD_MAGIC, 0,
+                      absl::StrFormat("magic is %#x, want %#x", found, magic));
   }
-  if (size < kIndexOffset || size > bytes.size()) {
-    return Fault("SB-3", v1::REASON_BLOB_LENGTH_OUT_OF_RANGE, 4,
-                 absl::StrFormat("length %d is outside [%d, %d]", size,
-                                 kIndexOffset, bytes.size()));
+  if (size < kSuperBlobHeaderSize || size > bytes.size()) {
+    return BrokenRule("SB-3", v1::REASON_BLOB_LENGTH_OUT_OF_RANGE, 4,
+                      absl::StrFormat("length %d is outside [%d, %d]", size,
+                                      kSuperBlobHeaderSize, bytes.size()));
   }
-  if ((size - kIndexOffset) / kIndexEntrySize < count) {
-    return Fault("SB-4", v1::REASON_BAD_SUPER_BLOB, 8,
-                 absl::StrFormat("%d index entries do not fit in %d bytes",
-                                 count, size));
+  if ((size - kSuperBlobHeaderSize) / kSuperBlobEntrySize < count) {
+    return BrokenRule("SB-4", v1::REASON_BAD_SUPER_BLOB, 8,
+                      absl::StrFormat("%d index entries do not fit in %d bytes",
+                                      count, size));
   }
 
   SuperBlob super_blob;
   super_blob.raw_ = bytes.first(size);
   super_blob.index_count_ = count;
-  const size_t index_end = kIndexOffset + count * kIndexEntrySize;
+  const size_t index_end = kSuperBlobHeaderSize + count * kSuperBlobEntrySize;
   std::vector<uint32_t> slots;
   slots.reserve(count);
   for (uint32_t i = 0; i < count; ++i) {
@@ -128,7 +117,7 @@ absl::StatusOr<SuperBlob> SuperBlob::Parse(ByteView bytes, uint32_t magic) {
     if (entry.offset == 0) continue;
     if (entry.offset < index_end || entry.offset > size ||
         size - entry.offset < kBlobHeaderSize) {
-      return Fault(
+      return BrokenRule(
           "SB-5", v1::REASON_BAD_SUPER_BLOB, entry_offset + 4,
           absl::StrFormat("%s is at byte %d, outside [%d, %d]",
                           SlotName(entry.slot), entry.offset, index_end, size));
@@ -137,11 +126,11 @@ absl::StatusOr<SuperBlob> SuperBlob::Parse(ByteView bytes, uint32_t magic) {
     entry.magic = blob.U32();
     const uint32_t blob_size = blob.U32();
     if (blob_size < kBlobHeaderSize || blob_size > size - entry.offset) {
-      return Fault("SB-6", v1::REASON_BLOB_LENGTH_OUT_OF_RANGE,
-                   uint64_t{entry.offset} + 4,
-                   absl::StrFormat("%s has length %d, outside [%d, %d]",
-                                   SlotName(entry.slot), blob_size,
-                                   kBlobHeaderSize, size - entry.offset));
+      return BrokenRule("SB-6", v1::REASON_BLOB_LENGTH_OUT_OF_RANGE,
+                        uint64_t{entry.offset} + 4,
+                        absl::StrFormat("%s has length %d, outside [%d, %d]",
+                                        SlotName(entry.slot), blob_size,
+                                        kBlobHeaderSize, size - entry.offset));
     }
     entry.blob = super_blob.raw_.subspan(entry.offset, blob_size);
     super_blob.entries_.push_back(entry);
@@ -151,8 +140,8 @@ absl::StatusOr<SuperBlob> SuperBlob::Parse(ByteView bytes, uint32_t magic) {
   std::sort(slots.begin(), slots.end());
   const auto twice = std::adjacent_find(slots.begin(), slots.end());
   if (twice != slots.end()) {
-    return Fault("SB-7", v1::REASON_BAD_SUPER_BLOB, kIndexOffset,
-                 SlotName(*twice) + " is in the index twice");
+    return BrokenRule("SB-7", v1::REASON_BAD_SUPER_BLOB, kSuperBlobHeaderSize,
+                      SlotName(*twice) + " is in the index twice");
   }
   return super_blob;
 }
@@ -169,19 +158,20 @@ absl::Status SuperBlob::CheckPacked() const {
   std::sort(sorted.begin(), sorted.end(),
             [](const Entry& a, const Entry& b) { return a.offset < b.offset; });
   // Overlaps first: a caller may tolerate a gap, but never an overlap.
-  const size_t index_end = kIndexOffset + index_count_ * kIndexEntrySize;
+  const size_t index_end =
+      kSuperBlobHeaderSize + index_count_ * kSuperBlobEntrySize;
   size_t expected = index_end;
   for (const Entry& entry : sorted) {
     if (entry.offset < expected) {
-      return Fault("SB-8", v1::REASON_OVERLAPPING_RANGES, entry.offset,
-                   SlotName(entry.slot) + " overlaps the blob before it");
+      return BrokenRule("SB-8", v1::REASON_OVERLAPPING_RANGES, entry.offset,
+                        SlotName(entry.slot) + " overlaps the blob before it");
     }
     expected = entry.offset + entry.blob.size();
   }
   expected = index_end;
   for (const Entry& entry : sorted) {
     if (entry.offset > expected) {
-      return Fault(
+      return BrokenRule(
           "SB-9", v1::REASON_BAD_SUPER_BLOB, expected,
           absl::StrFormat("%d bytes before %s belong to no blob",
                           entry.offset - expected, SlotName(entry.slot)));
@@ -189,16 +179,17 @@ absl::Status SuperBlob::CheckPacked() const {
     expected = entry.offset + entry.blob.size();
   }
   if (expected != raw_.size()) {
-    return Fault("SB-10", v1::REASON_BAD_SUPER_BLOB, expected,
-                 absl::StrFormat("%d bytes at the end belong to no blob",
-                                 raw_.size() - expected));
+    return BrokenRule("SB-10", v1::REASON_BAD_SUPER_BLOB, expected,
+                      absl::StrFormat("%d bytes at the end belong to no blob",
+                                      raw_.size() - expected));
   }
   return absl::OkStatus();
 }
 
 Bytes BuildSuperBlobIndex(uint32_t magic,
                           const std::map<uint32_t, size_t>& blob_sizes) {
-  const size_t index_end = kIndexOffset + blob_sizes.size() * kIndexEntrySize;
+  const size_t index_end =
+      kSuperBlobHeaderSize + blob_sizes.size() * kSuperBlobEntrySize;
   size_t size = index_end;
   for (const auto& [slot, blob_size] : blob_sizes) size += blob_size;
 

@@ -61,6 +61,8 @@ enum Slot : uint32_t {
 };
 
 inline constexpr size_t kBlobHeaderSize = 8;
+inline constexpr size_t kSuperBlobHeaderSize = 12;  // magic, length, count
+inline constexpr size_t kSuperBlobEntrySize = 8;    // slot, offset
 
 // What people call a slot: "Info.plist", "requirements", "CodeDirectory", ...;
 // "slot 12" for others.

@@ -80,12 +80,12 @@ install_packages() {
   rm -f "$log"
 }
 
-# configure_preset PRESET [OPTION...]: quietly, unless it fails. CODESEAL_PRECOMPILE
+# configure_preset PRESET [OPTION...]: quietly, unless it fails. CODESEAL_BUILD_ONCE
 # is for machines that build once: see cmake/Codeseal.cmake.
 configure_preset() {
   mkdir -p "build/$1"
   cmake --preset "$@" \
-    ${CODESEAL_PRECOMPILE:+"-DCODESEAL_PRECOMPILE=$CODESEAL_PRECOMPILE"} >"build/$1/configure.log" 2>&1 || {
+    ${CODESEAL_BUILD_ONCE:+"-DCODESEAL_BUILD_ONCE=$CODESEAL_BUILD_ONCE"} >"build/$1/configure.log" 2>&1 || {
     cat "build/$1/configure.log" >&2
     die 1 "configuring failed (preset $1)"
   }

@@ -12,7 +12,7 @@
 namespace codeseal {
 namespace {
 
-constexpr absl::Duration kPatience = absl::Seconds(90);
+constexpr absl::Duration kAnswerPatience = absl::Seconds(90);
 
 absl::Status Complete(std::string& value, const char* option,
                       const char* variable) {
@@ -56,7 +56,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenAdminChannel(
 }
 
 void SetAdminDeadline(grpc::ClientContext& context) {
-  context.set_deadline(absl::ToChronoTime(absl::Now() + kPatience));
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kAnswerPatience));
 }
 
 absl::Status StatusFromGrpc(const grpc::Status& status) {

@@ -11,7 +11,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/time/clock.h"
-#include "audit/approval.h"
+#include "audit/approval/statement.h"
 #include "codesign/base/digest.h"
 #include "codesign/base/error.h"
 #include "codesign/base/mapped_file.h"
@@ -28,23 +28,17 @@ namespace codeseal {
 namespace {
 
 // The longest that a call waits for its turn.
-constexpr absl::Duration kPatience = absl::Seconds(30);
+constexpr absl::Duration kLongestTurn = absl::Seconds(30);
 constexpr int kMaxListed = 200;
 constexpr size_t kMaxText = 1024;             // bytes of what people write
 constexpr size_t kMaxLoggedStatement = 3000;  // bytes
 
-SigningPool::Options PoolOptions() {
-  SigningPool::Options options;
-  options.max_wait = kPatience;
-  return options;
-}
-
-absl::Status BadRequest(const std::string& message) {
+absl::Status BadGrant(const std::string& message) {
   return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_POLICY,
                    v1::REASON_BAD_REQUEST, message);
 }
 
-absl::Status NotFound(const std::string& id) {
+absl::Status GrantNotFound(const std::string& id) {
   return WithSubject(
       MakeError(absl::StatusCode::kNotFound, v1::STAGE_POLICY,
                 v1::REASON_GRANT_NOT_FOUND, "there is no such grant"),
@@ -138,58 +132,37 @@ absl::Status CheckWanted(const v1::RequestGrantRequest& request,
                          const ApprovalConfig& config) {
   const bool by_release = !request.release().empty();
   if (by_release == !request.cdhashes().empty()) {
-    return BadRequest("a grant is for cdhashes, or for a release");
+    return BadGrant("a grant is for cdhashes, or for a release");
   }
   if (by_release && request.identifiers().empty()) {
-    return BadRequest("a grant for a release names the identifiers");
+    return BadGrant("a grant for a release names the identifiers");
   }
   if (!by_release && !request.identifiers().empty()) {
-    return BadRequest("a grant for cdhashes names no identifiers");
+    return BadGrant("a grant for cdhashes names no identifiers");
   }
   if (request.cdhashes_size() > 10'000 || request.identifiers_size() > 1000 ||
       request.reason().size() > kMaxText ||
       request.release().size() > kMaxText) {
-    return BadRequest("the request for a grant is too large");
+    return BadGrant("the request for a grant is too large");
   }
   for (const std::string& each : request.cdhashes()) {
     if (each.size() != kCdHashSize) {
-      return BadRequest("a cdhash has 20 bytes");
+      return BadGrant("a cdhash has 20 bytes");
     }
   }
   for (const std::string& each : request.identifiers()) {
     if (each.empty() || each.size() > kMaxText) {
-      return BadRequest("an identifier is empty or too long");
+      return BadGrant("an identifier is empty or too long");
     }
   }
   if (request.max_uses() > config.max_uses) {
-    return BadRequest("a grant of this identity has at most " +
-                      std::to_string(config.max_uses) + " uses");
+    return BadGrant("a grant of this identity has at most " +
+                    std::to_string(config.max_uses) + " uses");
   }
   return absl::OkStatus();
 }
 
 }  // namespace
-
-std::string ApprovalText(const v1::Grant& grant, bool approves,
-                         ByteView public_key, absl::Time at) {
-  audit::ApprovalStatement statement;
-  statement.approves = approves;
-  statement.grant = grant.id();
-  statement.identity = grant.identity();
-  for (const std::string& each : grant.cdhashes()) {
-    statement.cdhashes.push_back(ToBytes(AsBytes(each)));
-  }
-  statement.release = grant.release();
-  statement.identifiers.assign(grant.identifiers().begin(),
-                               grant.identifiers().end());
-  statement.max_uses = grant.max_uses();
-  statement.expires_at = absl::FromUnixSeconds(grant.expires_at().seconds());
-  statement.requester = grant.requester();
-  statement.reason = grant.reason();
-  statement.public_key = ToBytes(public_key);
-  statement.at = at;
-  return FormatApproval(statement);
-}
 
 Approvals::Approvals(const ServerConfig& config,
                      const IdentityStore& identities, Ledger& ledger,
@@ -252,7 +225,7 @@ absl::Status Approvals::Record(const char* event, const v1::Grant& grant,
   entry.subject = grant.id();
   entry.detail = detail;
   if (audit_ != nullptr) {
-    RETURN_IF_ERROR(audit_->AppendEvent(entry, absl::Now() + kPatience));
+    RETURN_IF_ERROR(audit_->AppendEvent(entry, absl::Now() + kLongestTurn));
   }
   const absl::Status status = Run(change);
   if (status.ok()) {
@@ -290,7 +263,7 @@ absl::StatusOr<v1::Grant> Approvals::Request(
                    identities_.FindForDisplay(request.identity(), peer));
   const auto config = configs_.find(version->name());
   if (config == configs_.end()) {
-    return BadRequest("the identity signs without approvals");
+    return BadGrant("the identity signs without approvals");
   }
   RETURN_IF_ERROR(CheckWanted(request, config->second));
   const absl::Time now = clock_.Now();
@@ -300,8 +273,8 @@ absl::StatusOr<v1::Grant> Approvals::Request(
           ? absl::FromUnixSeconds(request.expires_at().seconds())
           : latest;
   if (expires_at <= now || expires_at > latest) {
-    return BadRequest("a grant of this identity expires within " +
-                      absl::FormatDuration(config->second.window));
+    return BadGrant("a grant of this identity expires within " +
+                    absl::FormatDuration(config->second.window));
   }
   v1::Grant grant;
   grant.set_id(NewGrantId());
@@ -332,13 +305,13 @@ absl::StatusOr<v1::Grant> Approvals::Request(
 
 absl::StatusOr<v1::Grant> Approvals::Get(const std::string& id,
                                          const Peer& peer) {
-  if (!IsUuid(id)) return NotFound("");
+  if (!IsUuid(id)) return GrantNotFound("");
   v1::Grant grant;
   RETURN_IF_ERROR(Run([&](Database& database) -> absl::Status {
     ASSIGN_OR_RETURN(grant, FindGrant(database, id));
     return absl::OkStatus();
   }));
-  if (!MaySee(grant, peer)) return NotFound(id);
+  if (!MaySee(grant, peer)) return GrantNotFound(id);
   return grant;
 }
 
@@ -364,7 +337,7 @@ absl::StatusOr<v1::Grant> Approvals::Decide(
   approval.mutable_at()->set_seconds(request.at().seconds());
   // Never the caller's text: what is signed must be what the grant says.
   approval.set_statement(
-      ApprovalText(grant, approves, approver->public_key, at));
+      audit::FormatApproval(grant, approves, approver->public_key, at));
   approval.set_signature(request.signature());
   approval.set_public_key(ToString(approver->public_key));
   RETURN_IF_ERROR(CheckSignature(approver->public_key, approval.statement(),
@@ -410,7 +383,10 @@ absl::StatusOr<v1::ListGrantsResponse> Approvals::List(
 
 ApprovalServiceImpl::ApprovalServiceImpl(Approvals& approvals, PeerGate& gate,
                                          PeerReader& peers)
-    : approvals_(approvals), gate_(gate), peers_(peers), pool_(PoolOptions()) {}
+    : approvals_(approvals),
+      gate_(gate),
+      peers_(peers),
+      pool_({.max_wait = kLongestTurn}) {}
 
 template <typename Response>
 grpc::ServerUnaryReactor* ApprovalServiceImpl::Run(
@@ -425,7 +401,7 @@ grpc::ServerUnaryReactor* ApprovalServiceImpl::Run(
   if (status.ok()) {
     SigningPool::Task task;
     task.deadline = std::min(absl::FromChrono(context->deadline()),
-                             absl::Now() + kPatience);
+                             absl::Now() + kLongestTurn);
     task.run = [reactor, response, peer = *peer,
                 work = std::move(work)](const absl::Status& admitted) {
       absl::StatusOr<Response> result =

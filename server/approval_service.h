@@ -33,10 +33,6 @@ struct Approver {
   Bytes public_key;  // SubjectPublicKeyInfo
 };
 
-// The text that an approver signs to decide about the grant.
-std::string ApprovalText(const v1::Grant& grant, bool approves,
-                         ByteView public_key, absl::Time at);
-
 // The rules, without gRPC; what is decided is in the audit log, if there is
 // one, with the approver's signature. Borrows its parts. Thread-safe. Blocks
 // until the database has answered.

@@ -14,13 +14,6 @@ namespace {
 // gRPC's limit for a message is 4 MiB on the other side, too.
 constexpr size_t kMaxEntriesSize = size_t{3} << 20;
 
-SigningPool::Options PoolOptions() {
-  SigningPool::Options options;
-  options.thread_count = 2;
-  options.max_waiting = 256;
-  return options;
-}
-
 absl::StatusOr<uint64_t> SizeOf(const audit::Log& log, uint64_t wanted) {
   if (wanted != 0) return wanted;
   const std::string note = log.checkpoint();
@@ -46,7 +39,7 @@ AuditServiceImpl::AuditServiceImpl(const AuditTrail* trail,
       readers_(std::move(readers)),
       gate_(gate),
       peers_(peers),
-      pool_(PoolOptions()) {}
+      pool_({.thread_count = 2, .max_waiting = 256}) {}
 
 grpc::ServerUnaryReactor* AuditServiceImpl::Serve(
     grpc::CallbackServerContext& context, Access access,

@@ -33,14 +33,6 @@ std::string IssuedFolder(const std::string& folder) {
   return (fs::path(folder) / "issued").string();
 }
 
-absl::StatusOr<std::vector<Certificate>> ReadPem(const std::string& path) {
-  ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
-  absl::StatusOr<std::vector<Certificate>> certificates =
-      Certificate::ParsePem(AsText(file.bytes()));
-  if (!certificates.ok()) return WithSubject(certificates.status(), path);
-  return certificates;
-}
-
 absl::Status WriteFile(const std::string& path, const std::string& text) {
   ASSIGN_OR_RETURN(StagedFile file, StagedFile::Create(path, 0644));
   RETURN_IF_ERROR(file.Write(AsBytes(text), 0));
@@ -145,7 +137,7 @@ absl::Status InitCa(const CaInitArguments& arguments, std::ostream& out) {
 
 absl::Status IssueFromCa(const CaIssueArguments& arguments, std::ostream& out) {
   ASSIGN_OR_RETURN(const std::vector<Certificate> root,
-                   ReadPem(RootPath(arguments.folder)));
+                   ReadCertificates(RootPath(arguments.folder)));
   ASSIGN_OR_RETURN(const Applicant applicant, FindApplicant(arguments));
   ASSIGN_OR_RETURN(const OpenedToken authority, OpenKey(arguments.key));
   ASSIGN_OR_RETURN(
@@ -177,7 +169,7 @@ absl::Status IssueFromCa(const CaIssueArguments& arguments, std::ostream& out) {
 }
 
 absl::Status ListCa(const std::string& folder, bool json, std::ostream& out) {
-  RETURN_IF_ERROR(ReadPem(RootPath(folder)).status());
+  RETURN_IF_ERROR(ReadCertificates(RootPath(folder)).status());
   std::vector<std::string> paths;
   std::error_code error;
   for (fs::directory_iterator entry(IssuedFolder(folder), error), end;
@@ -195,7 +187,7 @@ absl::Status ListCa(const std::string& folder, bool json, std::ostream& out) {
   std::ostringstream text;
   for (const std::string& path : paths) {
     ASSIGN_OR_RETURN(const std::vector<Certificate> certificates,
-                     ReadPem(path));
+                     ReadCertificates(path));
     const Certificate& leaf = certificates.front();
     const bool expired = leaf.not_after() < absl::Now();
     const std::string end = absl::FormatTime(

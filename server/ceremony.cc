@@ -128,7 +128,7 @@ void ReadStep(YamlContext& context, YamlSection& section, Ceremony& ceremony) {
   ceremony.steps.push_back(std::move(step));
 }
 
-void ReadToken(YamlSection& section, TokenArguments& token) {
+void ReadTokenArguments(YamlSection& section, TokenArguments& token) {
   const bool uri = section.ReadString("uri", kOptional, token.uri);
   const bool config = section.ReadPath("config", kOptional, token.config);
   section.ReadString("name", kOptional, token.token);
@@ -148,7 +148,7 @@ void ReadCeremony(YamlContext& context, YamlSection& section,
   section.ReadString("ceremony", kRequired, ceremony.name);
   section.ReadStrings("operators", ceremony.operators);
   section.ReadSection("token", kRequired, [&](YamlSection& token) {
-    ReadToken(token, ceremony.token);
+    ReadTokenArguments(token, ceremony.token);
   });
   if (section.ReadString("transcript", kRequired, ceremony.transcript)) {
     ceremony.transcript = context.Path(ceremony.transcript);
@@ -162,7 +162,7 @@ void ReadCeremony(YamlContext& context, YamlSection& section,
 
 // ---- The steps ----
 
-absl::Status Refuse(const std::string& message) {
+absl::Status RefuseStep(const std::string& message) {
   return MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_TOKEN,
                    v1::REASON_CEREMONY, message);
 }
@@ -190,15 +190,6 @@ absl::Status WriteText(const std::string& path, const std::string& text) {
   ASSIGN_OR_RETURN(StagedFile file, StagedFile::Create(path, 0644));
   RETURN_IF_ERROR(file.Write(AsBytes(text), 0));
   return file.Commit();
-}
-
-absl::StatusOr<std::vector<Certificate>> ReadCertificates(
-    const std::string& path) {
-  ASSIGN_OR_RETURN(const std::string text, ReadText(path));
-  absl::StatusOr<std::vector<Certificate>> certificates =
-      Certificate::ParsePem(text);
-  if (!certificates.ok()) return WithSubject(certificates.status(), path);
-  return certificates;
 }
 
 // Whether a step did something or found it done.
@@ -300,7 +291,7 @@ class CeremonyRun {
       case CeremonyAction::kAttest:
         return Attest(step);
     }
-    return Refuse("unknown action");
+    return RefuseStep("unknown action");
   }
 
   // Ceremonies are for keys that were made inside the token.
@@ -347,12 +338,12 @@ class CeremonyRun {
       return Outcome::kDone;
     }
     if (clash->algorithm != step.algorithm) {
-      return Refuse("the token has a key of this name already, and it is " +
-                    clash->algorithm);
+      return RefuseStep("the token has a key of this name already, and it is " +
+                        clash->algorithm);
     }
     RETURN_IF_ERROR(LoadKey(step).status());
     if (!Generated(details_["public_key_sha256"].get<std::string>())) {
-      return Refuse(
+      return RefuseStep(
           "the token has a key of this name already, and by the transcript "
           "this ceremony did not make it");
     }
@@ -371,9 +362,9 @@ class CeremonyRun {
           ReadCertificateRequest(text);
       if (!there.ok() || there->public_key != wanted.public_key ||
           there->subject != wanted.subject) {
-        return Refuse(step.out +
-                      " is there already, and no request of this key and "
-                      "subject");
+        return RefuseStep(step.out +
+                          " is there already, and no request of this key and "
+                          "subject");
       }
       details_["request_sha256"] = Sha256(AsBytes(text));
       return Outcome::kFound;
@@ -404,9 +395,10 @@ class CeremonyRun {
     if (Exists(step.out)) {
       ASSIGN_OR_RETURN(made, ReadCertificates(step.out));
       if (!IsWanted(made.front(), wanted)) {
-        return Refuse(step.out +
-                      " is there already, and no self-signed certificate of "
-                      "this key and subject");
+        return RefuseStep(
+            step.out +
+            " is there already, and no self-signed certificate of "
+            "this key and subject");
       }
     }
     // Stored, but not written: an earlier run was interrupted in between.
@@ -443,9 +435,10 @@ class CeremonyRun {
   absl::StatusOr<Outcome> Import(const CeremonyStep& step) {
     details_["file"] = step.certificate;
     if (!Exists(step.certificate)) {
-      return Refuse("waits for " + step.certificate +
-                    ": put the authority's answer there and run the ceremony "
-                    "again");
+      return RefuseStep(
+          "waits for " + step.certificate +
+          ": put the authority's answer there and run the ceremony "
+          "again");
     }
     ASSIGN_OR_RETURN(const std::shared_ptr<KeyBackend> key, LoadKey(step));
     ASSIGN_OR_RETURN(const std::vector<Certificate> certificates,
@@ -486,7 +479,8 @@ class CeremonyRun {
     if (Exists(step.out)) {
       ASSIGN_OR_RETURN(const std::string there, ReadText(step.out));
       if (there == pem) return Outcome::kFound;
-      return Refuse(step.out + " is there already, and another attestation");
+      return RefuseStep(step.out +
+                        " is there already, and another attestation");
     }
     RETURN_IF_ERROR(WriteText(step.out, pem));
     return Outcome::kDone;

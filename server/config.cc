@@ -97,8 +97,8 @@ void ReadQuirks(YamlSection& section, TokenConfig& token) {
   }
 }
 
-void ReadToken(YamlContext& context, const std::string& name,
-               YamlSection& section, TokenConfig& token) {
+void ReadTokenConfig(YamlContext& context, const std::string& name,
+                     YamlSection& section, TokenConfig& token) {
   token.name = name;
   section.ReadPath("module", kRequired, token.module);
   section.ReadString("label", kOptional, token.label);
@@ -261,7 +261,7 @@ void ReadPeerRule(YamlSection& section, std::vector<PeerRule>& rules) {
   rules.push_back(std::move(rule));
 }
 
-void ReadKey(YamlSection& section, IdentityVersionConfig& version) {
+void ReadKeyLocation(YamlSection& section, IdentityVersionConfig& version) {
   KeyLocation& location = version.keys.emplace_back();
   section.ReadString("token", kRequired, location.token);
   std::string id;
@@ -288,8 +288,9 @@ void ReadKey(YamlSection& section, IdentityVersionConfig& version) {
 }
 
 void ReadKeys(YamlSection& section, IdentityVersionConfig& version) {
-  const bool one = section.ReadSection(
-      "key", kOptional, [&](YamlSection& key) { ReadKey(key, version); });
+  const bool one = section.ReadSection("key", kOptional, [&](YamlSection& key) {
+    ReadKeyLocation(key, version);
+  });
   std::vector<std::string> names;
   const bool several = section.ReadStrings("keys", names);
   if (one == several) {
@@ -616,7 +617,7 @@ void ReadAudit(YamlContext& context, YamlSection& section,
   }
   section.ReadSection("key", kRequired, [&](YamlSection& key) {
     IdentityVersionConfig version;
-    ReadKey(key, version);
+    ReadKeyLocation(key, version);
     audit.token = version.keys.front().token;
     audit.key = version.keys.front().key;
   });
@@ -669,7 +670,7 @@ void ReadServer(YamlContext& context, YamlSection& section,
   });
   section.ReadNamedSections(
       "tokens", kRequired, [&](const std::string& name, YamlSection& token) {
-        ReadToken(context, name, token, config.tokens.emplace_back());
+        ReadTokenConfig(context, name, token, config.tokens.emplace_back());
       });
   for (TokenConfig& token : config.tokens) {
     token.state_folder = config.state.folder;

@@ -26,6 +26,15 @@
 
 namespace codeseal {
 
+// How long a change of a file that the configuration names goes unnoticed, of
+// those that are read again.
+inline constexpr absl::Duration kLookInterval = absl::Milliseconds(500);
+
+// As messages name a text of the configuration.
+inline std::string Quoted(std::string_view text) {
+  return "'" + std::string(text) + "'";
+}
+
 struct ListenConfig {
   std::string address;  // "127.0.0.1:8443", "[::]:8443"; port 0: any free one
   uint32_t max_connections = 512;

@@ -8,10 +8,10 @@
 namespace codeseal {
 namespace {
 
-constexpr char kInsert[] =
+constexpr char kInsertGrant[] =
     "INSERT INTO grants (id, identity, terms, state, max_uses, use_count, "
     "created_at, expires_at) VALUES (?, ?, ?, 1, ?, 0, ?, ?)";
-constexpr char kFind[] =
+constexpr char kFindGrant[] =
     "SELECT terms, state, use_count, expires_at FROM grants WHERE id = ?";
 constexpr char kListAll[] =
     "SELECT id FROM grants ORDER BY created_at DESC, id LIMIT 500";
@@ -103,7 +103,7 @@ absl::Status CheckBinding(const v1::Grant& grant, const GrantUse& use) {
 
 absl::Status CreateGrant(Database& database, const v1::Grant& terms) {
   return database
-      .Run(kInsert,
+      .Run(kInsertGrant,
            {terms.id(), terms.identity(),
             ToBytes(AsBytes(terms.SerializeAsString())),
             int64_t{terms.max_uses()}, int64_t{terms.created_at().seconds()},
@@ -112,7 +112,7 @@ absl::Status CreateGrant(Database& database, const v1::Grant& terms) {
 }
 
 absl::StatusOr<v1::Grant> FindGrant(Database& database, const std::string& id) {
-  ASSIGN_OR_RETURN(const DatabaseResult found, database.Run(kFind, {id}));
+  ASSIGN_OR_RETURN(const DatabaseResult found, database.Run(kFindGrant, {id}));
   v1::Grant grant;
   if (found.rows.empty() ||
       !grant.ParseFromString(ToString(found.Blob(0, 0)))) {

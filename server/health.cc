@@ -6,7 +6,7 @@
 namespace codeseal {
 namespace {
 
-std::string WordOf(const absl::Status& status) {
+std::string StateWordOf(const absl::Status& status) {
   return status.ok() ? "ok" : v1::Reason_Name(GetReason(status));
 }
 
@@ -28,13 +28,13 @@ HealthReport Health::Ask() const {
   for (const std::string& name : identities_.Names()) {
     const absl::Status status = IdentityStatus(name);
     can_sign |= status.ok();
-    report.checks.emplace_back("identity " + name, WordOf(status));
+    report.checks.emplace_back("identity " + name, StateWordOf(status));
   }
   bool can_log = true;
   if (audit_ != nullptr) {
     const absl::Status status = audit_->fault();
     can_log = status.ok();
-    report.checks.emplace_back("audit log", WordOf(status));
+    report.checks.emplace_back("audit log", StateWordOf(status));
   }
   if (is_draining_) report.checks.emplace_back("server", "REASON_DRAINING");
   report.is_ready = can_sign && can_log && !is_draining_;

@@ -14,12 +14,12 @@ namespace codeseal {
 namespace {
 
 constexpr absl::Duration kScheduleStep = absl::Seconds(1);
-constexpr absl::Duration kLongestRetry = absl::Minutes(1);
+constexpr absl::Duration kLongestScheduleRetry = absl::Minutes(1);
 constexpr absl::Duration kWarningInterval = absl::Hours(24);
 // What a probe signs: no code, so the signature is good for nothing else.
 constexpr std::string_view kProbe = "codeseal probe of an identity version";
 
-absl::Status StateError(const IdentityVersion& version,
+absl::Status WrongState(const IdentityVersion& version,
                         const std::string& message) {
   return WithSubject(MakeError(absl::StatusCode::kFailedPrecondition,
                                v1::STAGE_POLICY, v1::REASON_IDENTITY_STATE,
@@ -196,7 +196,7 @@ absl::StatusOr<v1::Identity> IdentityAdmin::Stage(
         SameKeys(**known, *version)) {
       return Describe(**known);
     }
-    return StateError(**known, "a name is used once, choose another");
+    return WrongState(**known, "a name is used once, choose another");
   }
   const absl::Time now = clock_.Now();
   RETURN_IF_ERROR(CheckDates(*version, now));
@@ -243,7 +243,7 @@ absl::StatusOr<v1::Identity> IdentityAdmin::Activate(
   }
   IdentityLifecycle lifecycle = version->lifecycle();
   if (lifecycle.state != v1::IDENTITY_STATE_STAGED) {
-    return StateError(*version, "only a staged version is activated later");
+    return WrongState(*version, "only a staged version is activated later");
   }
   lifecycle.activate_at =
       absl::FromUnixSeconds(request.activate_at().seconds());
@@ -262,7 +262,7 @@ absl::Status IdentityAdmin::ActivateNow(IdentityVersion& version,
   IdentityLifecycle lifecycle = version.lifecycle();
   if (lifecycle.state == v1::IDENTITY_STATE_ACTIVE) return absl::OkStatus();
   if (lifecycle.state == v1::IDENTITY_STATE_DISABLED) {
-    return StateError(version,
+    return WrongState(version,
                       "it signs nothing any more; stage its key under another "
                       "version");
   }
@@ -304,11 +304,11 @@ absl::StatusOr<v1::Identity> IdentityAdmin::Retire(
   IdentityLifecycle lifecycle = version->lifecycle();
   if (lifecycle.state == v1::IDENTITY_STATE_RETIRED) return Describe(*version);
   if (lifecycle.state == v1::IDENTITY_STATE_DISABLED) {
-    return StateError(*version, "there is no way back");
+    return WrongState(*version, "there is no way back");
   }
   const bool was_active = lifecycle.state == v1::IDENTITY_STATE_ACTIVE;
   if (was_active && !request.even_if_active()) {
-    return StateError(*version,
+    return WrongState(*version,
                       "nothing would sign for this identity; activate another "
                       "version, which retires this one, or insist");
   }
@@ -395,7 +395,7 @@ void IdentityAdmin::ActivateDue(IdentityVersion& version) {
   }
   attempt.logged = GetReason(status);
   attempt.next = now + attempt.delay;
-  attempt.delay = std::min(2 * attempt.delay, kLongestRetry);
+  attempt.delay = std::min(2 * attempt.delay, kLongestScheduleRetry);
 }
 
 void IdentityAdmin::Warn(const IdentityVersion& version) {

@@ -25,7 +25,7 @@ std::string FormatWire(const google::protobuf::Timestamp& time) {
                           absl::UTCTimeZone());
 }
 
-Json ToJson(const v1::Identity& version) {
+Json VersionToJson(const v1::Identity& version) {
   Json json = {{"identity", version.name()},
                {"version", version.version()},
                {"state", StateWord(version.state())},
@@ -69,12 +69,13 @@ void PrintText(const v1::Identity& version, std::ostream& out) {
   }
 }
 
-void Print(const google::protobuf::RepeatedPtrField<v1::Identity>& versions,
-           bool json, std::ostream& out) {
+void PrintVersions(
+    const google::protobuf::RepeatedPtrField<v1::Identity>& versions, bool json,
+    std::ostream& out) {
   Json list = Json::array();
   for (const v1::Identity& each : versions) {
     if (json) {
-      list.push_back(ToJson(each));
+      list.push_back(VersionToJson(each));
     } else {
       PrintText(each, out);
     }
@@ -96,7 +97,7 @@ absl::Status CallAndPrint(
   SetAdminDeadline(context);
   v1::ListIdentitiesResponse list;
   RETURN_IF_ERROR(StatusFromGrpc(call(*stub, &context, list.add_identities())));
-  Print(list.identities(), arguments.json, out);
+  PrintVersions(list.identities(), arguments.json, out);
   return absl::OkStatus();
 }
 
@@ -129,7 +130,7 @@ absl::Status ListVersions(const IdentityArguments& arguments,
   v1::ListIdentitiesResponse response;
   RETURN_IF_ERROR(
       StatusFromGrpc(stub->ListVersions(&context, request, &response)));
-  Print(response.identities(), arguments.json, out);
+  PrintVersions(response.identities(), arguments.json, out);
   return absl::OkStatus();
 }
 
@@ -215,6 +216,7 @@ absl::Status DisableVersion(const IdentityArguments& arguments,
 
 std::string AdminHint(v1::Reason reason) {
   // Few of the reasons need one.
+  if (reason == v1::REASON_FILE_NOT_FOUND) return "check the path";
   if (reason == v1::REASON_REQUIREMENT_CHANGES) {
     return "stage a certificate of the same team and kind, or, if users may be "
            "asked anew for keychain items and permissions, repeat it with "

@@ -9,19 +9,6 @@
 #include "server/status_to_grpc.h"
 
 namespace codeseal {
-namespace {
-
-// The longest that an administrator's call waits for its turn.
-constexpr absl::Duration kAdminTime = absl::Seconds(60);
-
-SigningPool::Options PoolOptions() {
-  SigningPool::Options options;
-  options.max_wait = kAdminTime;
-  return options;
-}
-
-}  // namespace
-
 IdentityServiceImpl::IdentityServiceImpl(const IdentityStore& identities,
                                          IdentityAdmin& admin, PeerGate& gate,
                                          PeerReader& peers, AdminConfig config,
@@ -32,7 +19,7 @@ IdentityServiceImpl::IdentityServiceImpl(const IdentityStore& identities,
       peers_(peers),
       config_(std::move(config)),
       clock_(clock),
-      pool_(PoolOptions()) {}
+      pool_({.max_wait = kAdminTime}) {}
 
 absl::StatusOr<std::shared_ptr<const Peer>> IdentityServiceImpl::CheckedPeer(
     grpc::CallbackServerContext& context) {

@@ -59,7 +59,7 @@ v1::IdentityState GetState(const Json& json, const char* name) {
   return state;
 }
 
-Json ToJson(const IdentityRecord& record) {
+Json RecordToJson(const IdentityRecord& record) {
   const IdentityLifecycle& lifecycle = record.lifecycle;
   Json json = {{"identity", record.identity},
                {"version", record.version},
@@ -144,7 +144,7 @@ class StateFile : public IdentityStateStore {
     }
     Json json = {{"format", kFormat}, {"versions", Json::array()}};
     for (const IdentityRecord& each : all) {
-      json["versions"].push_back(ToJson(each));
+      json["versions"].push_back(RecordToJson(each));
     }
     const std::string text =
         json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";

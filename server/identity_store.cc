@@ -55,7 +55,7 @@ bool MayPass(const absl::Status& fault) {
          reason == v1::REASON_TOKEN_NOT_FOUND;
 }
 
-absl::Status NotFound(const std::string& name) {
+absl::Status IdentityNotFound(const std::string& name) {
   return WithSubject(
       MakeError(absl::StatusCode::kNotFound, v1::STAGE_POLICY,
                 v1::REASON_IDENTITY_NOT_FOUND,
@@ -571,7 +571,7 @@ absl::StatusOr<IdentityVersion*> IdentityStore::FindForSigning(
   const absl::Time now = clock_.Now();
   const std::shared_lock lock(versions_mutex_);
   const Found found = Find(name, peer);
-  if (found.identity == nullptr) return NotFound(name);
+  if (found.identity == nullptr) return IdentityNotFound(name);
   const std::string wanted = version.empty() && found.version != nullptr
                                  ? found.version->id()
                                  : version;
@@ -596,7 +596,7 @@ absl::StatusOr<IdentityVersion*> IdentityStore::FindForDisplay(
     const std::string& name, const Peer& peer) const {
   const std::shared_lock lock(versions_mutex_);
   const Found found = Find(name, peer);
-  if (found.identity == nullptr) return NotFound(name);
+  if (found.identity == nullptr) return IdentityNotFound(name);
   if (found.version != nullptr) return found.version;
   for (const auto& each : found.identity->versions) {
     if (each->state() == v1::IDENTITY_STATE_ACTIVE) return each.get();
@@ -637,7 +637,7 @@ absl::StatusOr<std::unique_ptr<IdentityVersion>> IdentityStore::MakeVersion(
   for (const Identity& each : identities_) {
     if (each.config.name == identity) return MakeVersion(each.config, version);
   }
-  return NotFound(identity);
+  return IdentityNotFound(identity);
 }
 
 absl::StatusOr<IdentityVersion*> IdentityStore::Add(
@@ -648,7 +648,7 @@ absl::StatusOr<IdentityVersion*> IdentityStore::Add(
   }
   const std::unique_lock lock(versions_mutex_);
   Identity* const identity = FindIdentity(version->name());
-  if (identity == nullptr) return NotFound(version->name());
+  if (identity == nullptr) return IdentityNotFound(version->name());
   return identity->versions.emplace_back(std::move(version)).get();
 }
 

@@ -23,12 +23,6 @@ constexpr uint8_t kP256[] = {0x06, 0x08, 0x2a, 0x86, 0x48,
 constexpr size_t kP256Size = 32;  // bytes of a coordinate
 constexpr size_t kMaxKeyCount = 64;
 
-absl::Status BadToken(const std::string& message) {
-  return MakeError(absl::StatusCode::kPermissionDenied, v1::STAGE_POLICY,
-                   v1::REASON_BAD_IDENTITY_TOKEN,
-                   "the identity token is refused: " + message);
-}
-
 // Base64 for URLs without padding: exactly one text for each value, or several
 // tokens would be the same.
 std::optional<std::string> Decode(std::string_view text) {
@@ -67,7 +61,7 @@ json ParseObject(std::string_view text) {
   return parsed.is_object() ? parsed : json();
 }
 
-std::optional<JsonWebKey> ReadKey(const json& object) {
+std::optional<JsonWebKey> ReadJsonWebKey(const json& object) {
   JsonWebKey key;
   key.id = TextMember(object, "kid");
   const std::string use = TextMember(object, "use");
@@ -159,6 +153,12 @@ Bytes EcdsaSignature(ByteView raw) {
 
 }  // namespace
 
+absl::Status BadIdentityToken(const std::string& message) {
+  return MakeError(absl::StatusCode::kPermissionDenied, v1::STAGE_POLICY,
+                   v1::REASON_BAD_IDENTITY_TOKEN,
+                   "the identity token is refused: " + message);
+}
+
 absl::StatusOr<std::vector<JsonWebKey>> ParseJsonWebKeys(
     std::string_view text) {
   const json set = text.size() <= kMaxKeySetSize ? ParseObject(text) : json();
@@ -172,7 +172,7 @@ absl::StatusOr<std::vector<JsonWebKey>> ParseJsonWebKeys(
   std::vector<JsonWebKey> keys;
   for (const json& each : *list) {
     if (!each.is_object() || keys.size() == kMaxKeyCount) continue;
-    std::optional<JsonWebKey> key = ReadKey(each);
+    std::optional<JsonWebKey> key = ReadJsonWebKey(each);
     if (key.has_value()) keys.push_back(*std::move(key));
   }
   return keys;
@@ -185,7 +185,7 @@ absl::StatusOr<JsonWebToken> ParseJsonWebToken(std::string_view text) {
                             : text.find('.', first + 1);
   if (text.size() > kMaxTokenSize || second == std::string_view::npos ||
       text.find('.', second + 1) != std::string_view::npos) {
-    return BadToken("it is no signed JSON Web Token");
+    return BadIdentityToken("it is no signed JSON Web Token");
   }
   const std::optional<std::string> header = Decode(text.substr(0, first));
   const std::optional<std::string> claims =
@@ -195,11 +195,11 @@ absl::StatusOr<JsonWebToken> ParseJsonWebToken(std::string_view text) {
   const json parsed_claims = claims.has_value() ? ParseObject(*claims) : json();
   if (!parsed_header.is_object() || !parsed_claims.is_object() ||
       !signature.has_value()) {
-    return BadToken("it is no signed JSON Web Token");
+    return BadIdentityToken("it is no signed JSON Web Token");
   }
   // Extensions that must be understood; we understand none.
   if (parsed_header.contains("crit")) {
-    return BadToken("its header demands extensions");
+    return BadIdentityToken("its header demands extensions");
   }
   JsonWebToken token;
   token.algorithm = TextMember(parsed_header, "alg");
@@ -213,7 +213,7 @@ absl::StatusOr<JsonWebToken> ParseJsonWebToken(std::string_view text) {
 absl::Status CheckTokenSignature(const JsonWebToken& token,
                                  const JsonWebKey& key) {
   if (token.algorithm != key.algorithm) {
-    return BadToken("its key is not for its algorithm");
+    return BadIdentityToken("its key is not for its algorithm");
   }
   ASSIGN_OR_RETURN(const UniqueEvpPkey public_key,
                    ParsePublicKey(key.public_key));
@@ -224,7 +224,8 @@ absl::Status CheckTokenSignature(const JsonWebToken& token,
       SignDigest::kSha256,
       ComputeDigest(DigestKind::kSha256, AsBytes(token.signed_part)),
       is_rsa ? token.signature : EcdsaSignature(token.signature));
-  return checked.ok() ? checked : BadToken("its signature does not verify");
+  return checked.ok() ? checked
+                      : BadIdentityToken("its signature does not verify");
 }
 
 }  // namespace codeseal

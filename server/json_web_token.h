@@ -44,6 +44,9 @@ struct JsonWebToken {
   std::map<std::string, std::string> claims;
 };
 
+// PERMISSION_DENIED REASON_BAD_IDENTITY_TOKEN: why a token is refused.
+absl::Status BadIdentityToken(const std::string& message);
+
 // A key set without the keys that are of other kinds or not for signatures.
 // Errors: INVALID_ARGUMENT REASON_BAD_IDENTITY_TOKEN.
 absl::StatusOr<std::vector<JsonWebKey>> ParseJsonWebKeys(std::string_view json);

@@ -7,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "codesign/base/error.h"
 #include "codesign/cms/apple_cms.h"
+#include "server/signing_pool.h"
 
 namespace codeseal {
 namespace {
@@ -20,30 +21,27 @@ constexpr absl::Duration kLongestLook = absl::Milliseconds(320);
 // Two replicas that insert the same key take turns this often at most.
 constexpr int kInsertAttempts = 4;
 
-absl::Status Fault(absl::StatusCode code, Reason reason,
-                   const std::string& message) {
+absl::Status LedgerFault(absl::StatusCode code, Reason reason,
+                         const std::string& message) {
   return MakeError(code, v1::STAGE_TRANSPORT, reason, message);
 }
 
 absl::Status InProgress() {
-  return Fault(absl::StatusCode::kAborted, v1::REASON_IN_PROGRESS,
-               "another call with this request id is being answered");
-}
-
-absl::Status Stopping() {
-  return Fault(absl::StatusCode::kUnavailable, v1::REASON_DRAINING,
-               "the server is stopping");
+  return LedgerFault(absl::StatusCode::kAborted, v1::REASON_IN_PROGRESS,
+                     "another call with this request id is being answered");
 }
 
 absl::Status Reused() {
-  return Fault(absl::StatusCode::kAlreadyExists, v1::REASON_REQUEST_ID_REUSED,
-               "this request id was used for something else");
+  return LedgerFault(absl::StatusCode::kAlreadyExists,
+                     v1::REASON_REQUEST_ID_REUSED,
+                     "this request id was used for something else");
 }
 
 absl::Status Indeterminate() {
-  return Fault(absl::StatusCode::kUnknown, v1::REASON_INDETERMINATE,
-               "the server stopped while it answered this request id: nobody "
-               "knows whether the key was used, and it is not used again");
+  return LedgerFault(
+      absl::StatusCode::kUnknown, v1::REASON_INDETERMINATE,
+      "the server stopped while it answered this request id: nobody "
+      "knows whether the key was used, and it is not used again");
 }
 
 // The kept response with its chain: the CMS's certificates, leaf first.
@@ -51,8 +49,8 @@ absl::StatusOr<LedgerEntry> ReadRow(const LedgerRow& row) {
   LedgerEntry entry;
   entry.state = row.state;
   if (!entry.response.ParseFromString(row.response)) {
-    return Fault(absl::StatusCode::kUnavailable, v1::REASON_STATE_STORE,
-                 "the ledger holds something that is no response");
+    return LedgerFault(absl::StatusCode::kUnavailable, v1::REASON_STATE_STORE,
+                       "the ledger holds something that is no response");
   }
   ASSIGN_OR_RETURN(const CmsSignature signature,
                    ParseAppleCms(AsBytes(entry.response.cms())));
@@ -293,9 +291,9 @@ void Ledger::Find(const LedgerKey& key, Found found) {
          } else if (begun) {
            found(InProgress());
          } else if (!row->has_value()) {
-           found(Fault(absl::StatusCode::kNotFound,
-                       v1::REASON_REQUEST_NOT_FOUND,
-                       "no signature is kept under this request id"));
+           found(LedgerFault(absl::StatusCode::kNotFound,
+                             v1::REASON_REQUEST_NOT_FOUND,
+                             "no signature is kept under this request id"));
          } else if ((*row)->is_elsewhere) {
            found(InProgress());
          } else if ((*row)->state == LedgerState::kIntent) {

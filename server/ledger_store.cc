@@ -15,14 +15,14 @@ namespace {
   "AND replicas.alive_until_ms > CAST(extract(epoch FROM "               \
   "clock_timestamp()) * 1000 AS BIGINT))"
 
-constexpr char kFind[] =
+constexpr char kFindSignature[] =
     "SELECT state, payload_digest, response, 0 FROM signatures "
     "WHERE client = ? AND request_id = ?";
 constexpr char kFindShared[] =
     "SELECT state, payload_digest, response, CASE WHEN owner <> ? "
     "AND " CODESEAL_OWNER_LIVES
     " THEN 1 ELSE 0 END FROM signatures WHERE client = ? AND request_id = ?";
-constexpr char kInsert[] =
+constexpr char kInsertSignature[] =
     "INSERT INTO signatures (payload_digest, state, response, created_at, "
     "changed_at, client, request_id, owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (client, request_id) DO NOTHING";
@@ -56,9 +56,10 @@ class SqlLedgerStore : public LedgerStore {
 
   absl::StatusOr<std::optional<LedgerRow>> Find(const LedgerKey& key) override {
     absl::StatusOr<DatabaseResult> found =
-        lease_ == nullptr ? database_->Run(kFind, {key.client, key.request_id})
-                          : database_->Run(kFindShared, {owner(), key.client,
-                                                         key.request_id});
+        lease_ == nullptr
+            ? database_->Run(kFindSignature, {key.client, key.request_id})
+            : database_->Run(kFindShared,
+                             {owner(), key.client, key.request_id});
     if (!found.ok()) return found.status();
     if (found->rows.empty()) return std::optional<LedgerRow>();
     LedgerRow row;
@@ -73,7 +74,7 @@ class SqlLedgerStore : public LedgerStore {
   absl::StatusOr<bool> Insert(const LedgerKey& key, ByteView payload_digest,
                               absl::Time now) override {
     return Changes(
-        kInsert,
+        kInsertSignature,
         {ToBytes(payload_digest), static_cast<int64_t>(LedgerState::kIntent),
          Bytes(), absl::ToUnixSeconds(now), absl::ToUnixSeconds(now),
          key.client, key.request_id, owner()});

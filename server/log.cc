@@ -32,7 +32,7 @@ struct LevelWord {
   const char* word;
 };
 
-LevelWord WordOf(LogLevel level) {
+LevelWord LevelWordOf(LogLevel level) {
   switch (level) {
     case LogLevel::kInfo:
       return {spdlog::level::info, "info"};
@@ -49,7 +49,7 @@ LevelWord WordOf(LogLevel level) {
 void Write(LogLevel level, std::string_view event,
            std::initializer_list<LogField> fields, const Json& more) {
   try {
-    const LevelWord word = WordOf(level);
+    const LevelWord word = LevelWordOf(level);
     Json line;
     line["level"] = word.word;
     line["event"] = std::string(event);

@@ -6,6 +6,7 @@
 
 #include "absl/time/clock.h"
 #include "codesign/base/error.h"
+#include "codesign/base/mapped_file.h"
 #include "hsm/token_uri.h"
 #include "server/config.h"
 
@@ -13,7 +14,7 @@ namespace codeseal {
 namespace {
 
 // People wait for these commands; RSA-4096 in a token takes its time.
-constexpr absl::Duration kPatience = absl::Seconds(60);
+constexpr absl::Duration kCommandPatience = absl::Seconds(60);
 
 absl::StatusOr<Bytes> ParseHex(const std::string& text) {
   Bytes bytes;
@@ -51,6 +52,15 @@ absl::StatusOr<TokenConfig> FindTokenConfig(const TokenArguments& arguments) {
 
 }  // namespace
 
+absl::StatusOr<std::vector<Certificate>> ReadCertificates(
+    const std::string& path) {
+  ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
+  absl::StatusOr<std::vector<Certificate>> certificates =
+      Certificate::ParsePem(AsText(file.bytes()));
+  if (!certificates.ok()) return WithSubject(certificates.status(), path);
+  return certificates;
+}
+
 absl::Status UsageError(const std::string& message) {
   return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_USAGE,
                    v1::REASON_USAGE, message);
@@ -73,7 +83,8 @@ absl::StatusOr<OpenedToken> OpenToken(const TokenArguments& arguments) {
     ASSIGN_OR_RETURN(opened.key.id, ParseHex(arguments.id));
   }
   if (!arguments.label.empty()) opened.key.label = arguments.label;
-  config.operation_timeout = std::max(config.operation_timeout, kPatience);
+  config.operation_timeout =
+      std::max(config.operation_timeout, kCommandPatience);
   ASSIGN_OR_RETURN(opened.token, Token::Create(std::move(config)));
   return opened;
 }
@@ -87,6 +98,6 @@ absl::StatusOr<OpenedToken> OpenKey(const TokenArguments& arguments) {
   return opened;
 }
 
-absl::Time TokenDeadline() { return absl::Now() + kPatience; }
+absl::Time TokenDeadline() { return absl::Now() + kCommandPatience; }
 
 }  // namespace codeseal

@@ -8,10 +8,12 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "codesign/cms/certificate.h"
 #include "hsm/token.h"
 
 namespace codeseal {
@@ -37,6 +39,12 @@ struct OpenedToken {
 absl::StatusOr<OpenedToken> OpenToken(const TokenArguments& arguments);
 // The same; the arguments must name a key, which is not looked for yet.
 absl::StatusOr<OpenedToken> OpenKey(const TokenArguments& arguments);
+
+// The certificates of a PEM file that an argument names.
+// Errors: those of MappedFile; Certificate::ParsePem()'s, with the file as
+// subject.
+absl::StatusOr<std::vector<Certificate>> ReadCertificates(
+    const std::string& path);
 
 absl::Status UsageError(const std::string& message);
 

@@ -11,7 +11,7 @@
 namespace codeseal {
 namespace {
 
-absl::Status Refuse(std::string_view rule, const std::string& message) {
+absl::Status RefusePackage(std::string_view rule, const std::string& message) {
   return WithRule(MakeError(absl::StatusCode::kInvalidArgument,
                             v1::STAGE_POLICY, v1::REASON_BAD_REQUEST, message),
                   rule);
@@ -24,20 +24,21 @@ absl::Status CheckSignatureRoom(const TableOfContents& table) {
   if (signatures.size() != 2 ||
       signatures[0].kind != PackageSignatureKind::kRsa ||
       signatures[1].kind != PackageSignatureKind::kCms) {  // PR-1
-    return Refuse("PR-1",
-                  "the table of contents has not one RSA and one CMS "
-                  "signature");
+    return RefusePackage("PR-1",
+                         "the table of contents has not one RSA and one CMS "
+                         "signature");
   }
   uint64_t offset = table.checksum_place().size;
   for (const PackageSignature& each : signatures) {
     if (each.place.offset != offset || each.place.size > UINT32_MAX) {  // PR-2
-      return Refuse("PR-2", "the signatures are not behind the checksum");
+      return RefusePackage("PR-2",
+                           "the signatures are not behind the checksum");
     }
     offset += each.place.size;
   }
   for (const HeapRange& each : table.content()) {
     if (each.offset < offset) {
-      return Refuse("PR-2", "content lies where the signatures go");
+      return RefusePackage("PR-2", "content lies where the signatures go");
     }
   }
   return absl::OkStatus();
@@ -64,7 +65,7 @@ absl::StatusOr<CheckedPackage> CheckPackage(const v1::Package& package) {
   std::map<std::string, ByteView> members;
   for (const v1::Package::Member& each : package.members()) {
     if (!members.emplace(each.path(), AsBytes(each.stored())).second) {  // PR-3
-      return Refuse("PR-3", "the request has " + each.path() + " twice");
+      return RefusePackage("PR-3", "the request has " + each.path() + " twice");
     }
   }
   Bytes checksum = ComputeDigest(table.checksum_kind(), stored);
@@ -73,8 +74,8 @@ absl::StatusOr<CheckedPackage> CheckPackage(const v1::Package& package) {
     if (!file.content.has_value() || !DescribesPackage(file.path)) continue;
     const auto member = members.find(file.path);
     if (member == members.end()) {  // PR-4
-      return Refuse("PR-4", "the request leaves out " + file.path +
-                                ", which says what is installed");
+      return RefusePackage("PR-4", "the request leaves out " + file.path +
+                                       ", which says what is installed");
     }
     ASSIGN_OR_RETURN(const Bytes xml,
                      UnpackFile(file, member->second, kMaxPackageInfoSize));
@@ -84,12 +85,13 @@ absl::StatusOr<CheckedPackage> CheckPackage(const v1::Package& package) {
     members.erase(member);
   }
   if (!members.empty()) {  // PR-5
-    return Refuse("PR-5", "the table of contents has no " +
-                              members.begin()->first +
-                              " that says what is installed");
+    return RefusePackage("PR-5", "the table of contents has no " +
+                                     members.begin()->first +
+                                     " that says what is installed");
   }
   if (checked.identifiers.empty()) {  // PR-6
-    return Refuse("PR-6", "the archive does not say which package it is");
+    return RefusePackage("PR-6",
+                         "the archive does not say which package it is");
   }
   return checked;
 }
@@ -98,9 +100,9 @@ absl::Status CheckPackageSigner(const CheckedPackage& package,
                                 std::span<const Certificate> chain) {
   const auto signatures = package.table.signatures();
   if (signatures[0].place.size != RsaSignatureSize(chain.front())) {  // PR-7
-    return Refuse("PR-7",
-                  "the room for the RSA signature is not the size of "
-                  "the identity's");
+    return RefusePackage("PR-7",
+                         "the room for the RSA signature is not the size of "
+                         "the identity's");
   }
   for (const PackageSignature& each : signatures) {
     const bool same = std::equal(
@@ -109,9 +111,9 @@ absl::Status CheckPackageSigner(const CheckedPackage& package,
           return Equal(der, certificate.der());
         });
     if (!same) {  // PR-8
-      return Refuse("PR-8",
-                    "the table of contents names other certificates "
-                    "than the identity's");
+      return RefusePackage("PR-8",
+                           "the table of contents names other certificates "
+                           "than the identity's");
     }
   }
   return absl::OkStatus();

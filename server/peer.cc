@@ -12,7 +12,6 @@ namespace codeseal {
 namespace {
 
 // How long a change of the deny list may go unnoticed.
-constexpr absl::Duration kLookInterval = absl::Milliseconds(500);
 
 bool AnyMatches(const std::string& pattern,
                 const std::vector<std::string>& names, char separator) {

@@ -16,10 +16,6 @@ struct Violation {
 };
 using Violations = std::vector<Violation>;
 
-std::string Quoted(std::string_view text) {
-  return "'" + std::string(text) + "'";
-}
-
 bool MatchesAny(const std::vector<std::string>& patterns,
                 std::string_view text) {
   return std::any_of(patterns.begin(), patterns.end(),

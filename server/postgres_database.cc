@@ -42,7 +42,7 @@ struct ClearResult {
 };
 using ResultPtr = std::unique_ptr<PGresult, ClearResult>;
 
-absl::Status Fault(std::string_view doing, std::string message) {
+absl::Status PostgresFault(std::string_view doing, std::string message) {
   std::replace(message.begin(), message.end(), '\n', ' ');
   while (!message.empty() && message.back() == ' ') message.pop_back();
   return MakeError(absl::StatusCode::kUnavailable, v1::STAGE_TRANSPORT,
@@ -184,7 +184,8 @@ class PostgresDatabase : public Database {
 
   absl::StatusOr<DatabaseResult> Run(
       const char* sql, const std::vector<DatabaseValue>& values) override {
-    if (connection_ == nullptr) return Fault("used", "the connection is lost");
+    if (connection_ == nullptr)
+      return PostgresFault("used", "the connection is lost");
     const Parameters parameters(values);
     ASSIGN_OR_RETURN(const std::string name, Prepared(sql, parameters));
     ASSIGN_OR_RETURN(const ResultPtr result, Finish([&] {
@@ -209,7 +210,8 @@ class PostgresDatabase : public Database {
 
   // Several statements without values.
   absl::Status Execute(const std::string& sql) {
-    if (connection_ == nullptr) return Fault("used", "the connection is lost");
+    if (connection_ == nullptr)
+      return PostgresFault("used", "the connection is lost");
     return Finish([&] { return PQsendQuery(connection_.get(), sql.c_str()); })
         .status();
   }
@@ -234,19 +236,19 @@ class PostgresDatabase : public Database {
     const std::array<const char*, 3> values = {options_.dsn.c_str(),
                                                "codeseald", nullptr};
     connection_.reset(PQconnectStartParams(keywords.data(), values.data(), 1));
-    if (connection_ == nullptr) return Fault("reached", "no memory");
+    if (connection_ == nullptr) return PostgresFault("reached", "no memory");
     PGconn* const connection = connection_.get();
     PostgresPollingStatusType state = PGRES_POLLING_WRITING;
     while (PQstatus(connection) != CONNECTION_BAD &&
            state != PGRES_POLLING_OK && state != PGRES_POLLING_FAILED) {
       const bool write = state == PGRES_POLLING_WRITING;
       if (!WaitFor(PQsocket(connection), write, deadline)) {
-        return Fault("reached", "");
+        return PostgresFault("reached", "");
       }
       state = PQconnectPoll(connection);
     }
     if (PQstatus(connection) != CONNECTION_OK) {
-      return Fault("reached", PQerrorMessage(connection));
+      return PostgresFault("reached", PQerrorMessage(connection));
     }
     PQsetnonblocking(connection, 1);
     // A server that has lost us gives its locks back.
@@ -279,19 +281,20 @@ class PostgresDatabase : public Database {
       }
       if (!WaitFor(PQsocket(connection), flushed > 0, deadline)) {
         connection_.reset();
-        return Fault("used", "");
+        return PostgresFault("used", "");
       }
       if (PQconsumeInput(connection) != 1) return Lost();
     }
     if (last == nullptr || PQstatus(connection) != CONNECTION_OK) return Lost();
     if (IsError(last.get())) {
-      return Fault("used", PQresultErrorMessage(last.get()));
+      return PostgresFault("used", PQresultErrorMessage(last.get()));
     }
     return last;
   }
 
   absl::Status Lost() {
-    absl::Status status = Fault("used", PQerrorMessage(connection_.get()));
+    absl::Status status =
+        PostgresFault("used", PQerrorMessage(connection_.get()));
     connection_.reset();
     return status;
   }

@@ -13,8 +13,8 @@
 namespace codeseal {
 namespace {
 
-absl::Status Refuse(std::string_view rule, Reason reason,
-                    std::string_view message) {
+absl::Status RefuseRequest(std::string_view rule, Reason reason,
+                           std::string_view message) {
   return WithRule(MakeError(absl::StatusCode::kInvalidArgument,
                             v1::STAGE_POLICY, reason, message),
                   rule);
@@ -50,20 +50,21 @@ bool IsKnownDigest(DigestKind kind) { return DigestSize(kind) != 0; }
 absl::Status CheckOne(const CodeDirectory& directory) {
   if (directory.HasFlag(kAdHocFlag) || directory.HasFlag(kLinkerSignedFlag)) {
     // Such code claims to have no signature.
-    return Refuse("SR-6", v1::REASON_BAD_CODE_DIRECTORY,
-                  "the CodeDirectory is marked ad-hoc or linker-signed: " +
-                      FormatCodeDirectoryFlags(directory.flags()));
+    return RefuseRequest(
+        "SR-6", v1::REASON_BAD_CODE_DIRECTORY,
+        "the CodeDirectory is marked ad-hoc or linker-signed: " +
+            FormatCodeDirectoryFlags(directory.flags()));
   }
   if (directory.platform() != 0) {  // Apple's own code only
-    return Refuse("SR-7", v1::REASON_BAD_CODE_DIRECTORY,
-                  "the CodeDirectory claims Apple platform " +
-                      std::to_string(directory.platform()));
+    return RefuseRequest("SR-7", v1::REASON_BAD_CODE_DIRECTORY,
+                         "the CodeDirectory claims Apple platform " +
+                             std::to_string(directory.platform()));
   }
   if (directory.special_slot_count() > kLibraryConstraintSlot) {
-    return Refuse("SR-8", v1::REASON_BAD_CODE_DIRECTORY,
-                  "special slot " +
-                      std::to_string(directory.special_slot_count()) +
-                      " has no meaning");
+    return RefuseRequest("SR-8", v1::REASON_BAD_CODE_DIRECTORY,
+                         "special slot " +
+                             std::to_string(directory.special_slot_count()) +
+                             " has no meaning");
   }
   return absl::OkStatus();
 }
@@ -89,7 +90,7 @@ absl::Status CheckSameCode(const CodeDirectory& primary,
     difference = "executable segment";
   }
   if (difference == nullptr) return absl::OkStatus();
-  return Refuse(
+  return RefuseRequest(
       "SR-5", v1::REASON_BAD_CODE_DIRECTORY,
       std::string("the CodeDirectories differ in their ") + difference);
 }
@@ -102,21 +103,21 @@ absl::Status CheckBoundBlob(const BoundBlob& bound, ByteView blob,
     const std::string kind(DigestName(directory.digest_kind()));
     const bool sealed = directory.SealsSpecialSlot(bound.slot);
     if (sealed && blob.empty()) {
-      return Refuse("SR-9", v1::REASON_BAD_CODE_DIRECTORY,
-                    "the " + kind + " CodeDirectory seals " + name +
-                        ", which the request leaves out");
+      return RefuseRequest("SR-9", v1::REASON_BAD_CODE_DIRECTORY,
+                           "the " + kind + " CodeDirectory seals " + name +
+                               ", which the request leaves out");
     }
     if (!sealed && !blob.empty()) {
-      return Refuse("SR-10", v1::REASON_BAD_CODE_DIRECTORY,
-                    "the request has " + name + ", which the " + kind +
-                        " CodeDirectory does not seal");
+      return RefuseRequest("SR-10", v1::REASON_BAD_CODE_DIRECTORY,
+                           "the request has " + name + ", which the " + kind +
+                               " CodeDirectory does not seal");
     }
     if (!sealed) continue;
     const Bytes digest = ComputeDigest(directory.digest_kind(), blob);
     if (!Equal(digest, *directory.SpecialSlotDigest(bound.slot))) {
-      return Refuse("SR-11", v1::REASON_BAD_CODE_DIRECTORY,
-                    "the " + kind + " of " + name +
-                        " is not what the CodeDirectory seals");
+      return RefuseRequest("SR-11", v1::REASON_BAD_CODE_DIRECTORY,
+                           "the " + kind + " of " + name +
+                               " is not what the CodeDirectory seals");
     }
   }
   return absl::OkStatus();
@@ -132,7 +133,7 @@ absl::Status CheckSealedSlots(const CodeDirectory& directory) {
         std::any_of(kBoundBlobs.begin(), kBoundBlobs.end(),
                     [&](const BoundBlob& bound) { return bound.slot == slot; });
     if (!known && directory.SealsSpecialSlot(slot)) {
-      return Refuse(
+      return RefuseRequest(
           "SR-8", v1::REASON_BAD_CODE_DIRECTORY,
           "special slot " + std::to_string(slot) + " must not seal anything");
     }
@@ -162,8 +163,9 @@ absl::Status CheckContents(const v1::CodeDirectorySet& set,
     ASSIGN_OR_RETURN(checked.entitlements, ParseEntitlements(xml));
     if (!der.empty()) RETURN_IF_ERROR(CheckEntitlementsAgree(xml, der));
   } else if (!der.empty()) {
-    return Refuse("SR-12", v1::REASON_BAD_CODE_DIRECTORY,
-                  "there are DER entitlements without the property list");
+    return RefuseRequest(
+        "SR-12", v1::REASON_BAD_CODE_DIRECTORY,
+        "there are DER entitlements without the property list");
   }
   // The kernel believes these bits without looking at the entitlements.
   const uint64_t granted =
@@ -173,8 +175,8 @@ absl::Status CheckContents(const v1::CodeDirectorySet& set,
   const uint64_t claimed =
       checked.code_directories.front().exec_segment().flags;
   if ((claimed & ~granted) != 0) {
-    return Refuse("SR-13", v1::REASON_BAD_CODE_DIRECTORY,
-                  "execSegFlags claims what no entitlement grants");
+    return RefuseRequest("SR-13", v1::REASON_BAD_CODE_DIRECTORY,
+                         "execSegFlags claims what no entitlement grants");
   }
   return absl::OkStatus();
 }
@@ -182,21 +184,21 @@ absl::Status CheckContents(const v1::CodeDirectorySet& set,
 absl::Status CheckCodeDirectorySet(const v1::CodeDirectorySet& set,
                                    CheckedRequest& checked) {
   if (set.code_directories().empty()) {
-    return Refuse("SR-2", v1::REASON_BAD_REQUEST,
-                  "the request has no CodeDirectory");
+    return RefuseRequest("SR-2", v1::REASON_BAD_REQUEST,
+                         "the request has no CodeDirectory");
   }
   std::vector<CodeDirectoryBlob> blobs;
   for (const std::string& raw : set.code_directories()) {
     ASSIGN_OR_RETURN(const CodeDirectory directory,
                      CodeDirectory::Parse(AsBytes(raw)));
     if (directory.raw().size() != raw.size()) {
-      return Refuse("SR-3", v1::REASON_BAD_CODE_DIRECTORY,
-                    "there are bytes behind the CodeDirectory's end");
+      return RefuseRequest("SR-3", v1::REASON_BAD_CODE_DIRECTORY,
+                           "there are bytes behind the CodeDirectory's end");
     }
     if (!blobs.empty() && blobs.back().kind >= directory.digest_kind()) {
       // Apple stores the lowest hashType first.
-      return Refuse("SR-4", v1::REASON_BAD_CODE_DIRECTORY,
-                    "the CodeDirectories' digest types do not ascend");
+      return RefuseRequest("SR-4", v1::REASON_BAD_CODE_DIRECTORY,
+                           "the CodeDirectories' digest types do not ascend");
     }
     RETURN_IF_ERROR(CheckOne(directory));
     RETURN_IF_ERROR(CheckSealedSlots(directory));
@@ -221,29 +223,30 @@ absl::Status CheckDigestSet(const v1::DigestSet& set, CheckedRequest& checked) {
     const ByteView digest = AsBytes(each.digest());
     if (each.hash_type() > 0xff || !IsKnownDigest(kind) ||
         digest.size() != FullDigestSize(kind)) {
-      return Refuse("SR-14", v1::REASON_BAD_REQUEST,
-                    "a digest has not the size of its type");
+      return RefuseRequest("SR-14", v1::REASON_BAD_REQUEST,
+                           "a digest has not the size of its type");
     }
     if (!content.code_directories.empty() &&
         content.code_directories.back().kind >= kind) {
-      return Refuse("SR-4", v1::REASON_BAD_REQUEST,
-                    "the digests' types do not ascend");
+      return RefuseRequest("SR-4", v1::REASON_BAD_REQUEST,
+                           "the digests' types do not ascend");
     }
     content.code_directories.push_back({kind, ToBytes(digest)});
     CdHash& cdhash = checked.cdhashes.emplace_back();
     std::copy_n(digest.begin(), cdhash.size(), cdhash.begin());
   }
   if (content.code_directories.empty()) {
-    return Refuse("SR-2", v1::REASON_BAD_REQUEST, "the request has no digest");
+    return RefuseRequest("SR-2", v1::REASON_BAD_REQUEST,
+                         "the request has no digest");
   }
   content.message_digest = ToBytes(AsBytes(set.message_digest()));
   const auto& primary = content.code_directories.front();
   if (content.message_digest.size() != FullDigestSize(DigestKind::kSha256) ||
       (FullDigestSize(primary.kind) == content.message_digest.size() &&
        primary.digest != content.message_digest)) {
-    return Refuse("SR-15", v1::REASON_BAD_REQUEST,
-                  "message_digest is not the SHA-256 of the primary "
-                  "CodeDirectory");
+    return RefuseRequest("SR-15", v1::REASON_BAD_REQUEST,
+                         "message_digest is not the SHA-256 of the primary "
+                         "CodeDirectory");
   }
   return absl::OkStatus();
 }
@@ -265,9 +268,9 @@ bool IsUuid(std::string_view text) {
 absl::StatusOr<CheckedRequest> CheckSignRequest(
     const v1::SignRequest& request) {
   if (!IsUuid(request.request_id())) {
-    return Refuse("SR-1", v1::REASON_BAD_REQUEST,
-                  "request_id is not a UUID such as "
-                  "123e4567-e89b-42d3-a456-426614174000");
+    return RefuseRequest("SR-1", v1::REASON_BAD_REQUEST,
+                         "request_id is not a UUID such as "
+                         "123e4567-e89b-42d3-a456-426614174000");
   }
   CheckedRequest checked;
   switch (request.payload_case()) {
@@ -284,21 +287,23 @@ absl::StatusOr<CheckedRequest> CheckSignRequest(
       break;
     }
     case v1::SignRequest::PAYLOAD_NOT_SET:
-      return Refuse("SR-2", v1::REASON_BAD_REQUEST,
-                    "the request has neither CodeDirectories nor digests");
+      return RefuseRequest(
+          "SR-2", v1::REASON_BAD_REQUEST,
+          "the request has neither CodeDirectories nor digests");
   }
   if (!v1::TimestampMode_IsValid(request.timestamp()) ||
       (request.timestamp() == v1::TIMESTAMP_MODE_NONE &&
        !request.timestamp_url().empty())) {
-    return Refuse("SR-16", v1::REASON_BAD_REQUEST,
-                  "the request's wishes for a timestamp do not fit together");
+    return RefuseRequest(
+        "SR-16", v1::REASON_BAD_REQUEST,
+        "the request's wishes for a timestamp do not fit together");
   }
   if (request.has_signing_time()) {
     const int64_t seconds = request.signing_time().seconds();
     constexpr int64_t kYear2050 = 2'524'608'000;  // UTCTime ends there
     if (seconds < 0 || seconds >= kYear2050) {
-      return Refuse("SR-17", v1::REASON_BAD_REQUEST,
-                    "signing_time is not between 1970 and 2050");
+      return RefuseRequest("SR-17", v1::REASON_BAD_REQUEST,
+                           "signing_time is not between 1970 and 2050");
     }
     checked.signing_time = absl::FromUnixSeconds(seconds);
   }

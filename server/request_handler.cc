@@ -141,7 +141,7 @@ void Describe(const v1::SignRequest& request, const CheckedRequest& checked,
 }
 
 // A timestamp that comes later than this before the deadline is of no use.
-constexpr absl::Duration kTimeForReply = absl::Milliseconds(50);
+constexpr absl::Duration kTimeForSignedReply = absl::Milliseconds(50);
 
 absl::Status AddTimestamp(const Stamp& stamp, const Timestamper& tsa,
                           v1::SignResponse& response) {
@@ -264,8 +264,7 @@ absl::StatusOr<IdentityVersion*> RequestHandler::Admit(const Call& call,
                                  call.request->identity_version(), *call.peer));
   const std::lock_guard lock(mutex_);
   if (draining_) {
-    return MakeError(absl::StatusCode::kUnavailable, v1::STAGE_TRANSPORT,
-                     v1::REASON_DRAINING, "the server is stopping");
+    return Stopping();
   }
   RETURN_IF_ERROR(ReserveLocked(size));
   ++in_flight_count_;
@@ -390,7 +389,7 @@ void RequestHandler::Continue(
   if (GetReason(entry.status()) == v1::REASON_IN_PROGRESS) {
     // The same request is on its way, here or on another replica: its outcome
     // is this one's, too.
-    ledger_->Await(job->key, job->call.deadline - kTimeForReply,
+    ledger_->Await(job->key, job->call.deadline - kTimeForSignedReply,
                    [this, job, status = entry.status()](bool settled) {
                      if (settled) {
                        KeepIntent(job);
@@ -584,7 +583,7 @@ void RequestHandler::GetTimestamp(const std::shared_ptr<Job>& job) {
     return;
   }
   job->timestamp.tsa->Get(
-      signature->signature_value, job->call.deadline - kTimeForReply,
+      signature->signature_value, job->call.deadline - kTimeForSignedReply,
       [this, job](const absl::StatusOr<Stamp>& stamp) {
         absl::Status status = stamp.status();
         if (status.ok()) {

@@ -18,8 +18,6 @@ namespace {
 // Certificates that are remembered; a hostile client authority can't fill the
 // memory.
 constexpr size_t kMaxRememberedPeers = 4096;
-// The longest that an administrator's call waits for a token.
-constexpr absl::Duration kAdminTime = absl::Seconds(60);
 // Of the transcript of a ceremony.
 constexpr size_t kMaxTranscriptLines = 1000;
 constexpr size_t kMaxTranscriptLine = 8000;

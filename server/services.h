@@ -26,6 +26,9 @@
 
 namespace codeseal {
 
+// The longest that an administrator's call waits, for its turn or a token.
+inline constexpr absl::Duration kAdminTime = absl::Seconds(60);
+
 // The peer of a call, from its TLS certificate. A connection makes many calls,
 // so certificates are parsed once. Thread-safe.
 class PeerReader {

@@ -23,12 +23,12 @@ absl::Status Expired(absl::Time now, absl::Time deadline) {
                    "the token was busy for too long; try again later");
 }
 
+}  // namespace
+
 absl::Status Stopping() {
   return MakeError(absl::StatusCode::kUnavailable, v1::STAGE_TRANSPORT,
                    v1::REASON_DRAINING, "the server is stopping");
 }
-
-}  // namespace
 
 SigningPool::SigningPool(const Options& options) : options_(options) {
   for (size_t i = 0; i < options_.thread_count; ++i) {

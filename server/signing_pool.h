@@ -20,6 +20,9 @@
 
 namespace codeseal {
 
+// UNAVAILABLE REASON_DRAINING: nothing is begun any more.
+absl::Status Stopping();
+
 // Admission goes by time, not by length: what would wait longer than its
 // deadline, or than anybody should, is refused when it comes, so that nobody
 // waits in vain and no work is done for those who have gone.

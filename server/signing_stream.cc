@@ -9,7 +9,7 @@
 namespace codeseal {
 namespace {
 
-absl::Status BadRequest(const char* message) {
+absl::Status BadMessage(const char* message) {
   return MakeError(absl::StatusCode::kInvalidArgument, v1::STAGE_TRANSPORT,
                    v1::REASON_BAD_REQUEST, message);
 }
@@ -40,8 +40,7 @@ void SigningStream::Start(std::function<void(SigningStream*)> on_done) {
 }
 
 void SigningStream::EndSoon() {
-  EndReading(MakeError(absl::StatusCode::kUnavailable, v1::STAGE_TRANSPORT,
-                       v1::REASON_DRAINING, "the server is stopping"));
+  EndReading(Stopping());
   Advance();
 }
 
@@ -81,10 +80,10 @@ void SigningStream::OnReadDone(bool ok) {
 absl::Status SigningStream::TakeMessage(v1::SignStreamRequest& message) {
   using Message = v1::SignStreamRequest;
   if (opened_ == (message.message_case() == Message::kOpen)) {
-    return BadRequest("a stream begins with one Open");
+    return BadMessage("a stream begins with one Open");
   }
   if (assembly_.total_size != 0 && message.message_case() != Message::kChunk) {
-    return BadRequest("the pieces of an item must not be mixed with others");
+    return BadMessage("the pieces of an item must not be mixed with others");
   }
   switch (message.message_case()) {
     case Message::kOpen:
@@ -113,14 +112,14 @@ absl::Status SigningStream::TakeMessage(v1::SignStreamRequest& message) {
     case Message::MESSAGE_NOT_SET:
       break;
   }
-  return BadRequest("the message has no content that this server knows");
+  return BadMessage("the message has no content that this server knows");
 }
 
 absl::Status SigningStream::TakeChunk(v1::SignStreamRequest::Chunk& chunk) {
   Assembly& item = assembly_;
   if (item.total_size == 0) {
     if (chunk.total_size() == 0 || !IsUuid(chunk.request_id())) {
-      return BadRequest("a piece needs request_id and total_size");
+      return BadMessage("a piece needs request_id and total_size");
     }
     item.request_id = chunk.request_id();
     item.total_size = chunk.total_size();
@@ -144,7 +143,7 @@ absl::Status SigningStream::TakeChunk(v1::SignStreamRequest::Chunk& chunk) {
   if (chunk.request_id() != item.request_id ||
       chunk.total_size() != item.total_size || size == 0 ||
       size > item.total_size - item.received_size) {
-    return BadRequest("the pieces of an item do not fit together");
+    return BadMessage("the pieces of an item do not fit together");
   }
   item.received_size += size;
   if (!item.refused) item.bytes += chunk.data();
@@ -163,7 +162,7 @@ absl::Status SigningStream::TakeChunk(v1::SignStreamRequest::Chunk& chunk) {
   handler_.Release(whole.total_size);
   if (!parsed || request->request_id() != whole.request_id) {
     TakeResult(whole.request_id,
-               BadRequest("the pieces do not make a SignRequest of this id"));
+               BadMessage("the pieces do not make a SignRequest of this id"));
   } else {
     TakeItem(std::move(request));
   }

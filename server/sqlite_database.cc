@@ -26,7 +26,7 @@ struct FinalizeStatement {
 };
 using StatementPtr = std::unique_ptr<sqlite3_stmt, FinalizeStatement>;
 
-absl::Status Fault(sqlite3* database, std::string_view doing) {
+absl::Status SqliteFault(sqlite3* database, std::string_view doing) {
   return MakeError(absl::StatusCode::kUnavailable, v1::STAGE_TRANSPORT,
                    v1::REASON_STATE_STORE,
                    "the ledger cannot be " + std::string(doing) + ": " +
@@ -111,8 +111,9 @@ class SqliteDatabase : public Database {
       result.rows.push_back(use.Row());
     }
     if (step != SQLITE_DONE) {
-      return Fault(database_.get(),
-                   sqlite3_stmt_readonly(statement) != 0 ? "read" : "changed");
+      return SqliteFault(database_.get(), sqlite3_stmt_readonly(statement) != 0
+                                              ? "read"
+                                              : "changed");
     }
     result.changed_count = sqlite3_total_changes64(database_.get()) - changes;
     return result;
@@ -128,7 +129,7 @@ class SqliteDatabase : public Database {
       if (sqlite3_prepare_v3(database_.get(), sql, -1,
                              SQLITE_PREPARE_PERSISTENT, &made,
                              nullptr) != SQLITE_OK) {
-        return Fault(database_.get(), "used");
+        return SqliteFault(database_.get(), "used");
       }
       statement.reset(made);
     }
@@ -144,17 +145,17 @@ absl::Status Execute(sqlite3* database, const std::string& sql) {
   return sqlite3_exec(database, sql.c_str(), nullptr, nullptr, nullptr) ==
                  SQLITE_OK
              ? absl::OkStatus()
-             : Fault(database, "opened");
+             : SqliteFault(database, "opened");
 }
 
 absl::StatusOr<int> ReadSchemaVersion(sqlite3* database) {
   sqlite3_stmt* made = nullptr;
   if (sqlite3_prepare_v2(database, "PRAGMA user_version", -1, &made, nullptr) !=
       SQLITE_OK) {
-    return Fault(database, "opened");
+    return SqliteFault(database, "opened");
   }
   const StatementPtr statement(made);
-  if (sqlite3_step(made) != SQLITE_ROW) return Fault(database, "opened");
+  if (sqlite3_step(made) != SQLITE_ROW) return SqliteFault(database, "opened");
   return sqlite3_column_int(made, 0);
 }
 
@@ -184,7 +185,7 @@ absl::StatusOr<std::unique_ptr<Database>> OpenSqliteDatabase(
       sqlite3_open_v2(path.c_str(), &opened,
                       SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
   DatabasePtr database(opened);
-  if (result != SQLITE_OK) return Fault(opened, "opened");
+  if (result != SQLITE_OK) return SqliteFault(opened, "opened");
   RETURN_IF_ERROR(Execute(opened,
                           // Another server would sign again what is open here.
                           "PRAGMA locking_mode = EXCLUSIVE;"

@@ -39,7 +39,7 @@ absl::StatusOr<std::vector<Certificate>> ReadRoots(const std::string& path) {
   return Certificate::ParsePem(AsText(file.bytes()));
 }
 
-absl::Status Refuse(const char* rule, const std::string& message) {
+absl::Status RefuseTimestamp(const char* rule, const std::string& message) {
   return WithRule(
       MakeError(absl::StatusCode::kFailedPrecondition, v1::STAGE_POLICY,
                 v1::REASON_POLICY_VIOLATION, message),
@@ -89,9 +89,10 @@ absl::StatusOr<TimestampPlan> TimestampAuthorities::Plan(
     const IdentityTimestampConfig& identity) const {
   const bool asks_for_none = request.timestamp() == v1::TIMESTAMP_MODE_NONE;
   if (asks_for_none && identity.mode == TimestampPolicy::kRequired) {
-    return Refuse("timestamp-required",
-                  "signatures of this identity carry a timestamp; the request "
-                  "wants none");
+    return RefuseTimestamp(
+        "timestamp-required",
+        "signatures of this identity carry a timestamp; the request "
+        "wants none");
   }
   const bool asks_for_one =
       request.timestamp() == v1::TIMESTAMP_MODE_REQUIRED ||
@@ -119,9 +120,9 @@ absl::StatusOr<TimestampPlan> TimestampAuthorities::Plan(
           tsa, asks_for_one || identity.mode == TimestampPolicy::kRequired};
     }
   }
-  return Refuse("timestamp-url",
-                "the identity may not use the timestamp server " +
-                    request.timestamp_url().substr(0, 256));
+  return RefuseTimestamp("timestamp-url",
+                         "the identity may not use the timestamp server " +
+                             request.timestamp_url().substr(0, 256));
 }
 
 }  // namespace codeseal

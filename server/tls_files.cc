@@ -16,11 +16,9 @@
 namespace codeseal {
 namespace {
 
-constexpr absl::Duration kLookInterval = absl::Milliseconds(500);
-
 // Reads a PEM file; a fault becomes a problem with the key of the file.
-std::string ReadPem(const std::string& path, const char* key,
-                    std::vector<ConfigProblem>& problems) {
+std::string ReadPemFile(const std::string& path, const char* key,
+                        std::vector<ConfigProblem>& problems) {
   const absl::StatusOr<MappedFile> file = MappedFile::Open(path);
   if (file.ok()) return ToString(file->bytes());
   problems.push_back({0, key, std::string(Message(file.status()))});
@@ -51,16 +49,17 @@ std::vector<ConfigProblem> Check(const TlsConfig& tls, TlsMaterial& material) {
 absl::StatusOr<TlsMaterial> Read(const TlsConfig& tls) {
   std::vector<ConfigProblem> problems;
   TlsMaterial material;
-  material.client_ca = ReadPem(tls.client_ca, "tls.client_ca", problems);
-  material.key = ReadPem(tls.key, "tls.key", problems);
-  material.certificate = ReadPem(tls.certificate, "tls.certificate", problems);
+  material.client_ca = ReadPemFile(tls.client_ca, "tls.client_ca", problems);
+  material.key = ReadPemFile(tls.key, "tls.key", problems);
+  material.certificate =
+      ReadPemFile(tls.certificate, "tls.certificate", problems);
   if (problems.empty()) problems = Check(tls, material);
   if (!problems.empty()) return ConfigError("configuration", problems);
   return material;
 }
 
 // gRPC's fetcher: called before each handshake.
-grpc_ssl_certificate_config_reload_status Fetch(
+grpc_ssl_certificate_config_reload_status FetchCertificates(
     void* files, grpc_ssl_server_certificate_config** config) {
   const std::optional<TlsMaterial> material =
       static_cast<TlsFiles*>(files)->TakeChanged();
@@ -79,7 +78,7 @@ class FetchedCredentials : public grpc::ServerCredentials {
       : credentials_(grpc_ssl_server_credentials_create_with_options(
             grpc_ssl_server_credentials_create_options_using_config_fetcher(
                 GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY,
-                &Fetch, &files))) {}
+                &FetchCertificates, &files))) {}
   ~FetchedCredentials() override {
     grpc_server_credentials_release(credentials_);
   }

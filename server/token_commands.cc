@@ -45,7 +45,7 @@ std::string CommonNameOf(const Bytes& der) {
   return certificate.ok() ? certificate->CommonName() : "unreadable";
 }
 
-Json ToJson(const TokenListing& listing) {
+Json ListingToJson(const TokenListing& listing) {
   Json token = {{"label", listing.label},
                 {"serial", listing.serial},
                 {"manufacturer", listing.manufacturer},
@@ -67,7 +67,7 @@ Json ToJson(const TokenListing& listing) {
   return token;
 }
 
-void Print(const TokenListing& listing, std::ostream& out) {
+void PrintListing(const TokenListing& listing, std::ostream& out) {
   out << "token        " << listing.label << "\n"
       << "serial       " << listing.serial << "\n"
       << "made by      " << listing.manufacturer << " " << listing.model
@@ -94,15 +94,6 @@ std::string ToPem(const char* type, ByteView der) {
     pem += base64.substr(at, 64) + "\n";
   }
   return pem + "-----END " + type + "-----\n";
-}
-
-absl::StatusOr<std::vector<Certificate>> ReadCertificates(
-    const std::string& path) {
-  ASSIGN_OR_RETURN(const MappedFile file, MappedFile::Open(path));
-  absl::StatusOr<std::vector<Certificate>> certificates =
-      Certificate::ParsePem(AsText(file.bytes()));
-  if (!certificates.ok()) return WithSubject(certificates.status(), path);
-  return certificates;
 }
 
 struct ProbeResult {
@@ -154,10 +145,11 @@ absl::Status ListToken(const TokenArguments& arguments, std::ostream& out) {
   ASSIGN_OR_RETURN(const TokenListing listing,
                    opened.token->List(TokenDeadline()));
   if (arguments.json) {
-    out << ToJson(listing).dump(2, ' ', false, Json::error_handler_t::replace)
+    out << ListingToJson(listing).dump(2, ' ', false,
+                                       Json::error_handler_t::replace)
         << "\n";
   } else {
-    Print(listing, out);
+    PrintListing(listing, out);
   }
   return absl::OkStatus();
 }

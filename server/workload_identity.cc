@@ -20,19 +20,11 @@
 namespace codeseal {
 namespace {
 
-// How long a change of a key file may go unnoticed.
-constexpr absl::Duration kLookInterval = absl::Milliseconds(500);
 // Tokens with unknown keys make us ask this often at most.
 constexpr absl::Duration kShortestRefresh = absl::Seconds(10);
 constexpr long kFetchTimeoutMs = 5000;
 // No job needs a token that is good for longer.
 constexpr absl::Duration kLongestLife = absl::Hours(24);
-
-absl::Status BadToken(const std::string& message) {
-  return MakeError(absl::StatusCode::kPermissionDenied, v1::STAGE_POLICY,
-                   v1::REASON_BAD_IDENTITY_TOKEN,
-                   "the identity token is refused: " + message);
-}
 
 size_t TakeBytes(const char* bytes, size_t, size_t size, void* to) {
   auto& text = *static_cast<std::string*>(to);
@@ -41,7 +33,7 @@ size_t TakeBytes(const char* bytes, size_t, size_t size, void* to) {
   return size;
 }
 
-absl::StatusOr<std::string> Fetch(const std::string& url) {
+absl::StatusOr<std::string> FetchKeySet(const std::string& url) {
   struct Cleanup {
     void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
   };
@@ -145,7 +137,7 @@ class WorkloadVerifier::Provider {
     const bool fetching =
         !config_.keys_url.empty() &&
         (is_fetching_ || now >= fetched_at_ + kShortestRefresh);
-    if (!fetching) return BadToken("nobody knows its key");
+    if (!fetching) return BadIdentityToken("nobody knows its key");
     is_fetching_ = true;
     changed_.notify_one();
     return MakeError(absl::StatusCode::kUnavailable, v1::STAGE_POLICY,
@@ -168,7 +160,7 @@ class WorkloadVerifier::Provider {
   // The last good keys stay when there are no new ones.
   void TakeKeys(absl::StatusOr<std::vector<JsonWebKey>> keys) {
     if (keys.ok() && keys->empty()) {
-      keys = BadToken("the new key set has no key that we can use");
+      keys = BadIdentityToken("the new key set has no key that we can use");
     }
     if (keys.ok()) {
       keys_ = *std::move(keys);
@@ -185,7 +177,7 @@ class WorkloadVerifier::Provider {
     is_fetching_ = true;
     while (!stopping_) {
       lock.unlock();
-      const absl::StatusOr<std::string> text = Fetch(config_.keys_url);
+      const absl::StatusOr<std::string> text = FetchKeySet(config_.keys_url);
       absl::StatusOr<std::vector<JsonWebKey>> keys =
           text.ok() ? ParseJsonWebKeys(*text)
                     : absl::StatusOr<std::vector<JsonWebKey>>(text.status());
@@ -235,34 +227,35 @@ WorkloadVerifier::Verify(std::string_view text) {
   const auto provider = std::find_if(
       providers_.begin(), providers_.end(),
       [&](const auto& each) { return each->config().issuer == issuer; });
-  if (provider == providers_.end()) return BadToken("nobody knows its issuer");
+  if (provider == providers_.end())
+    return BadIdentityToken("nobody knows its issuer");
   const OidcProviderConfig& config = (*provider)->config();
   // The algorithm is ours to choose: "none", and secrets made of public keys,
   // never get as far as a signature.
   if (std::find(config.algorithms.begin(), config.algorithms.end(),
                 token.algorithm) == config.algorithms.end()) {
-    return BadToken("its algorithm is not allowed");
+    return BadIdentityToken("its algorithm is not allowed");
   }
   RETURN_IF_ERROR((*provider)->CheckSignature(token));
   if (std::find(token.audiences.begin(), token.audiences.end(),
                 config.audience) == token.audiences.end()) {
-    return BadToken("it is for another audience");
+    return BadIdentityToken("it is for another audience");
   }
   const absl::Time now = clock_.Now();
   if (now >= token.expires_at + config.leeway) {
-    return BadToken("it has expired");
+    return BadIdentityToken("it has expired");
   }
   if (token.expires_at > now + kLongestLife) {
-    return BadToken("it is valid for too long");
+    return BadIdentityToken("it is valid for too long");
   }
   if (now + config.leeway < token.not_before ||
       now + config.leeway < token.issued_at) {
-    return BadToken("it is not valid yet");
+    return BadIdentityToken("it is not valid yet");
   }
   if (now > token.issued_at + config.max_age) {
-    return BadToken("it was issued too long ago");
+    return BadIdentityToken("it was issued too long ago");
   }
-  if (token.claims["jti"].empty()) return BadToken("it has no jti");
+  if (token.claims["jti"].empty()) return BadIdentityToken("it has no jti");
   auto workload = std::make_shared<WorkloadIdentity>();
   workload->provider = config.name;
   workload->issuer = config.issuer;

@@ -20,10 +20,6 @@ namespace {
 
 constexpr size_t kMaxFileSize = size_t{1} << 20;
 
-std::string Quoted(std::string_view text) {
-  return "'" + std::string(text) + "'";
-}
-
 std::string Listed(const std::vector<std::string>& words) {
   std::string list;
   for (const std::string& word : words) {

@@ -29,47 +29,10 @@ constexpr absl::Duration kLongestPause = absl::Seconds(2);
 // How long the loop sleeps when it knows of nothing to do.
 constexpr absl::Duration kIdle = absl::Seconds(10);
 
-template <auto kFree>
-struct CurlDeleter {
-  template <typename T>
-  void operator()(T* object) const {
-    kFree(object);
-  }
-};
-using EasyPtr = std::unique_ptr<CURL, CurlDeleter<curl_easy_cleanup>>;
-using MultiPtr = std::unique_ptr<CURLM, CurlDeleter<curl_multi_cleanup>>;
-using HeadersPtr =
-    std::unique_ptr<curl_slist, CurlDeleter<curl_slist_free_all>>;
-
 void InitializeCurl() {
   static std::once_flag once;
   std::call_once(once, [] { curl_global_init(CURL_GLOBAL_DEFAULT); });
 }
-
-// Verified tokens by imprint; the oldest go first. Not thread-safe.
-class TokenCache {
- public:
-  explicit TokenCache(size_t max_size) : max_size_(max_size) {}
-
-  const Stamp* Find(const std::string& imprint) const {
-    const auto found = by_imprint_.find(imprint);
-    return found == by_imprint_.end() ? nullptr : &found->second;
-  }
-  void Add(const std::string& imprint, Stamp stamp) {
-    if (max_size_ == 0) return;
-    stamp.cached = true;
-    if (!by_imprint_.emplace(imprint, std::move(stamp)).second) return;
-    order_.push_back(imprint);
-    if (order_.size() <= max_size_) return;
-    by_imprint_.erase(order_.front());
-    order_.pop_front();
-  }
-
- private:
-  const size_t max_size_;
-  std::unordered_map<std::string, Stamp> by_imprint_;
-  std::list<std::string> order_;
-};
 
 std::string Seconds(absl::Duration duration) {
   return std::to_string(absl::ToInt64Seconds(duration)) + " s";
@@ -127,6 +90,43 @@ class Timestamper::Loop {
   }
 
  private:
+  template <auto kFree>
+  struct CurlDeleter {
+    template <typename T>
+    void operator()(T* object) const {
+      kFree(object);
+    }
+  };
+  using EasyPtr = std::unique_ptr<CURL, CurlDeleter<curl_easy_cleanup>>;
+  using MultiPtr = std::unique_ptr<CURLM, CurlDeleter<curl_multi_cleanup>>;
+  using HeadersPtr =
+      std::unique_ptr<curl_slist, CurlDeleter<curl_slist_free_all>>;
+
+  // Verified tokens by imprint; the oldest go first. Not thread-safe.
+  class TokenCache {
+   public:
+    explicit TokenCache(size_t max_size) : max_size_(max_size) {}
+
+    const Stamp* Find(const std::string& imprint) const {
+      const auto found = by_imprint_.find(imprint);
+      return found == by_imprint_.end() ? nullptr : &found->second;
+    }
+    void Add(const std::string& imprint, Stamp stamp) {
+      if (max_size_ == 0) return;
+      stamp.cached = true;
+      if (!by_imprint_.emplace(imprint, std::move(stamp)).second) return;
+      order_.push_back(imprint);
+      if (order_.size() <= max_size_) return;
+      by_imprint_.erase(order_.front());
+      order_.pop_front();
+    }
+
+   private:
+    const size_t max_size_;
+    std::unordered_map<std::string, Stamp> by_imprint_;
+    std::list<std::string> order_;
+  };
+
   struct Job {
     Bytes stamped;
     std::string imprint;
@@ -454,8 +454,8 @@ absl::StatusOr<Stamp> Timestamper::GetAndWait(Bytes stamped,
 
 bool IsTimestampUrl(const std::string& url) {
   InitializeCurl();
-  const std::unique_ptr<CURLU, CurlDeleter<curl_url_cleanup>> parsed(
-      curl_url());
+  const std::unique_ptr<CURLU, decltype(&curl_url_cleanup)> parsed(
+      curl_url(), &curl_url_cleanup);
   if (parsed == nullptr ||
       curl_url_set(parsed.get(), CURLUPART_URL, url.c_str(), 0) != CURLUE_OK) {
     return false;

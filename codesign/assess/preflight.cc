@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
-#include <system_error>
 #include <utility>
 
 #include "codesign/assess/failed_checks.h"
@@ -11,6 +10,7 @@
 #include "codesign/base/mapped_file.h"
 #include "codesign/base/parallel.h"
 #include "codesign/bundle/bundle.h"
+#include "codesign/bundle/links.h"
 #include "codesign/image/flat_package.h"
 #include "codesign/verify/stored_code.h"
 
@@ -19,10 +19,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string RealPath(const std::string& path) {
-  std::error_code error;
-  const fs::path real = fs::canonical(path, error);
-  return error ? path : real.string();
+std::string RealPathOrGiven(const std::string& path) {
+  return RealPath(path).value_or(path);
 }
 
 // What one file, or the bundle whose executable it is, comes to.
@@ -93,7 +91,7 @@ class FactFinder {
     Examined whole = ExamineOne(root_code, root, /*is_main=*/true);
     std::vector<const FoundFile*> others;
     for (const FoundFile& file : facts_.files) {
-      if (file.is_mach_o && RealPath(file.path) != whole.main_file) {
+      if (file.is_mach_o && RealPathOrGiven(file.path) != whole.main_file) {
         others.push_back(&file);
       }
     }
@@ -130,7 +128,8 @@ class FactFinder {
     const std::optional<std::string> bundle = FindBundleOfExecutable(path);
     if (!bundle.has_value()) return StoredCode::Open(path);
     absl::StatusOr<StoredCode> code = StoredCode::Open(*bundle);
-    if (!code.ok() || RealPath(code->main_file().path()) == RealPath(path)) {
+    if (!code.ok() ||
+        RealPathOrGiven(code->main_file().path()) == RealPathOrGiven(path)) {
       return code;
     }
     // A version of a framework that is not the current one.
@@ -147,7 +146,7 @@ class FactFinder {
     verify.now = options().now;
     const VerificationReport report = Verify(code, verify);
     Examined examined;
-    examined.main_file = RealPath(code.main_file().path());
+    examined.main_file = RealPathOrGiven(code.main_file().path());
     examined.verification = FindingsOfReport(
         report, "valid-signature", "The signature of the binary is invalid.");
     const CodeDescription description = Describe(code);

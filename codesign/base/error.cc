@@ -36,6 +36,11 @@ absl::Status ParseError(Reason reason, uint64_t byte_offset,
                          detail);
 }
 
+absl::Status BrokenRule(std::string_view rule, Reason reason,
+                        uint64_t byte_offset, std::string_view message) {
+  return WithRule(ParseError(reason, byte_offset, message), rule);
+}
+
 std::optional<ErrorDetail> GetErrorDetail(const absl::Status& status) {
   const absl::optional<absl::Cord> payload = status.GetPayload(kTypeUrl);
   ErrorDetail detail;
@@ -100,6 +105,11 @@ absl::Status FileError(int error_number, Stage stage, std::string_view action,
   message.append(action).append(" ").append(path).append(": ");
   message.append(std::strerror(error_number));
   return WithSubject(MakeError(code, stage, reason, message), path);
+}
+
+absl::Status WriteError(int error_number, std::string_view action,
+                        std::string_view path) {
+  return FileError(error_number, v1::STAGE_WRITE, action, path);
 }
 
 }  // namespace codeseal

@@ -35,6 +35,10 @@ absl::Status MakeError(absl::StatusCode code, Stage stage, Reason reason,
 absl::Status ParseError(Reason reason, uint64_t byte_offset,
                         std::string_view message);
 
+// The same for what breaks `rule`.
+absl::Status BrokenRule(std::string_view rule, Reason reason,
+                        uint64_t byte_offset, std::string_view message);
+
 // The payload; nullopt for OK and for a foreign Status.
 std::optional<ErrorDetail> GetErrorDetail(const absl::Status& status);
 
@@ -60,6 +64,10 @@ std::string_view Message(const absl::Status& status);
 // _NOT_WRITABLE, _DISK_FULL.
 absl::Status FileError(int error_number, Stage stage, std::string_view action,
                        std::string_view path);
+
+// The same in STAGE_WRITE.
+absl::Status WriteError(int error_number, std::string_view action,
+                        std::string_view path);
 
 }  // namespace codeseal
 

@@ -14,14 +14,6 @@
 #include "codesign/base/error.h"
 
 namespace codeseal {
-namespace {
-
-absl::Status WriteError(int error_number, std::string_view action,
-                        const std::string& path) {
-  return FileError(error_number, v1::STAGE_WRITE, action, path);
-}
-
-}  // namespace
 
 absl::StatusOr<StagedFile> StagedFile::Create(const std::string& path,
                                               mode_t mode) {

@@ -26,11 +26,6 @@ namespace fs = std::filesystem;
 // waiting files at once.
 constexpr size_t kFlushThreadCount = 16;
 
-absl::Status WriteError(int error_number, std::string_view action,
-                        const std::string& path) {
-  return FileError(error_number, v1::STAGE_WRITE, action, path);
-}
-
 std::string Join(const std::string& folder, const std::string& relative) {
   return relative.empty() ? folder : folder + "/" + relative;
 }

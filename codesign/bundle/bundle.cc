@@ -11,6 +11,7 @@
 
 #include "codesign/base/mapped_file.h"
 #include "codesign/bundle/bundle_error.h"
+#include "codesign/bundle/links.h"
 #include "codesign/bundle/property_list.h"
 
 namespace codeseal {
@@ -40,20 +41,6 @@ bool IsFile(const std::string& path) {
 bool IsPlainFile(const std::string& path) {
   struct stat status;
   return lstat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode);
-}
-
-std::optional<std::string> LinkTarget(const std::string& path) {
-  std::error_code error;
-  const fs::path target = fs::read_symlink(path, error);
-  if (error) return std::nullopt;
-  return target.string();
-}
-
-std::optional<std::string> RealPath(const std::string& path) {
-  std::error_code error;
-  const fs::path real = fs::canonical(path, error);
-  if (error) return std::nullopt;
-  return real.string();
 }
 
 struct DirectoryEntry {

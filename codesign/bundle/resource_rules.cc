@@ -76,7 +76,7 @@ PlistDict LegacyRules(const std::string& resources) {
   return rules;
 }
 
-absl::Status Invalid(std::string_view pattern, std::string_view detail) {
+absl::Status InvalidRule(std::string_view pattern, std::string_view detail) {
   return BundleError(v1::REASON_RESOURCE_RULES_INVALID, pattern, detail);
 }
 
@@ -93,7 +93,7 @@ absl::StatusOr<uint32_t> Weight(const std::string& pattern,
     weight = static_cast<double>(*integer);
   }
   if (!(weight >= 0 && weight <= std::numeric_limits<uint32_t>::max())) {
-    return Invalid(pattern, "a weight is out of range");
+    return InvalidRule(pattern, "a weight is out of range");
   }
   return static_cast<uint32_t>(weight);
 }
@@ -105,7 +105,7 @@ absl::StatusOr<ResourceRule> ToRule(const std::string& pattern,
   }
   const auto* dict = value.As<PlistDict>();
   if (dict == nullptr) {
-    return Invalid(pattern, "a rule is neither a boolean nor a dictionary");
+    return InvalidRule(pattern, "a rule is neither a boolean nor a dictionary");
   }
   ASSIGN_OR_RETURN(const uint32_t weight, Weight(pattern, *dict));
   return ResourceRule{.weight = weight,
@@ -120,19 +120,19 @@ absl::Status CheckPatternIsTame(const std::string& pattern) {
   constexpr size_t kMaxPatternSize = 1000;
   constexpr int kMaxGroupCount = 32;
   if (pattern.size() > kMaxPatternSize) {
-    return Invalid(pattern.substr(0, 100), "a pattern is too long");
+    return InvalidRule(pattern.substr(0, 100), "a pattern is too long");
   }
   int group_count = 0;
   for (size_t i = 0; i < pattern.size(); ++i) {
     if (pattern[i] == '\\' && i + 1 < pattern.size()) {
       ++i;
       if (pattern[i] >= '1' && pattern[i] <= '9') {
-        return Invalid(pattern, "back references are not supported");
+        return InvalidRule(pattern, "back references are not supported");
       }
     } else if (pattern[i] == '{') {
-      return Invalid(pattern, "repetition counts are not supported");
+      return InvalidRule(pattern, "repetition counts are not supported");
     } else if (pattern[i] == '(' && ++group_count > kMaxGroupCount) {
-      return Invalid(pattern, "a pattern has too many groups");
+      return InvalidRule(pattern, "a pattern has too many groups");
     }
   }
   return absl::OkStatus();
@@ -167,11 +167,11 @@ ResourceRules DefaultResourceRules(ResourceRuleSet set,
 
 absl::StatusOr<ResourceRules> ResourceRulesFromPlist(const PlistDict& dict) {
   const auto* rules = FindInDict<PlistDict>(dict, "rules");
-  if (rules == nullptr) return Invalid("rules", "there are no rules");
+  if (rules == nullptr) return InvalidRule("rules", "there are no rules");
   ResourceRules result = {.rules = *rules, .rules2 = std::nullopt};
   if (dict.contains("rules2")) {
     const auto* rules2 = FindInDict<PlistDict>(dict, "rules2");
-    if (rules2 == nullptr) return Invalid("rules2", "not a dictionary");
+    if (rules2 == nullptr) return InvalidRule("rules2", "not a dictionary");
     result.rules2 = *rules2;
   }
   return result;
@@ -207,7 +207,7 @@ absl::StatusOr<ResourceMatcher> ResourceMatcher::Create(
     ASSIGN_OR_RETURN(pattern->rule, ToRule(text, value));
     RETURN_IF_ERROR(CheckPatternIsTame(text));
     if (regcomp(&pattern->regex, text.c_str(), REG_EXTENDED | REG_NOSUB) != 0) {
-      return Invalid(text, "not a regular expression");
+      return InvalidRule(text, "not a regular expression");
     }
     pattern->is_compiled = true;
     patterns->push_back(std::move(pattern));

@@ -2,20 +2,17 @@
 
 #include <algorithm>
 #include <cctype>
-#include <filesystem>
-#include <system_error>
 #include <unordered_map>
 
 #include "codesign/base/mapped_file.h"
 #include "codesign/base/utf8.h"
 #include "codesign/bundle/bundle_error.h"
 #include "codesign/bundle/file_digests.h"
+#include "codesign/bundle/links.h"
 #include "codesign/bundle/tree_walk.h"
 
 namespace codeseal {
 namespace {
-
-namespace fs = std::filesystem;
 
 // --- Stored form
 // ---------------------------------------------------------------
@@ -61,7 +58,7 @@ PlistValue ToPlist(const Files& files) {
   return PlistValue{std::move(dict)};
 }
 
-absl::Status Invalid(std::string_view path, std::string_view why) {
+absl::Status InvalidSeal(std::string_view path, std::string_view why) {
   return BundleError(v1::REASON_RESOURCE_SEAL_INVALID, path, why);
 }
 
@@ -77,7 +74,7 @@ absl::Status CheckPath(const std::string& path) {
     const std::string_view part = rest.substr(0, slash);
     if (part.empty() || part == "." || part == ".." ||
         part.find('\0') != std::string_view::npos) {
-      return Invalid(path, "this is no path of a file in the bundle");
+      return InvalidSeal(path, "this is no path of a file in the bundle");
     }
     if (slash == std::string_view::npos) return absl::OkStatus();
     rest.remove_prefix(slash + 1);
@@ -94,23 +91,25 @@ absl::StatusOr<SealedFile> ToSealedFile(const std::string& path,
     if (!dict.contains(key)) continue;
     const auto* digest = FindInDict<Bytes>(dict, key);
     if (digest == nullptr || digest->size() != DigestSize(kind)) {
-      return Invalid(path, key + " is no digest");
+      return InvalidSeal(path, key + " is no digest");
     }
     file.digests[kind] = *digest;
   }
-  if (file.digests.empty()) return Invalid(path, "there is no digest");
+  if (file.digests.empty()) return InvalidSeal(path, "there is no digest");
   return file;
 }
 
 absl::StatusOr<NestedCode> ToNestedCode(const std::string& path,
                                         const PlistDict& dict) {
   const auto* requirement = FindInDict<std::string>(dict, "requirement");
-  if (requirement == nullptr) return Invalid(path, "requirement is no text");
+  if (requirement == nullptr) {
+    return InvalidSeal(path, "requirement is no text");
+  }
   NestedCode code = {.requirement = *requirement};
   if (dict.contains("cdhash")) {
     const auto* cdhash = FindInDict<Bytes>(dict, "cdhash");
     if (cdhash == nullptr || cdhash->size() != code.cdhash.size()) {
-      return Invalid(path, "cdhash is no cdhash");
+      return InvalidSeal(path, "cdhash is no cdhash");
     }
     std::copy(cdhash->begin(), cdhash->end(), code.cdhash.begin());
   }
@@ -126,18 +125,20 @@ absl::StatusOr<SealedResource> ToSealedResource(const std::string& path,
     return SealedResource{.what = std::move(file)};
   }
   const auto* dict = value.As<PlistDict>();
-  if (dict == nullptr) return Invalid(path, "neither data nor a dictionary");
+  if (dict == nullptr) {
+    return InvalidSeal(path, "neither data nor a dictionary");
+  }
   SealedResource resource;
   if (dict->contains("optional")) {
     const bool* optional = FindInDict<bool>(*dict, "optional");
-    if (optional == nullptr) return Invalid(path, "optional is no boolean");
+    if (optional == nullptr) return InvalidSeal(path, "optional is no boolean");
     resource.optional = *optional;
   }
   if (dict->contains("requirement")) {
     ASSIGN_OR_RETURN(resource.what, ToNestedCode(path, *dict));
   } else if (dict->contains("symlink")) {
     const auto* target = FindInDict<std::string>(*dict, "symlink");
-    if (target == nullptr) return Invalid(path, "symlink is no text");
+    if (target == nullptr) return InvalidSeal(path, "symlink is no text");
     resource.what = SealedSymlink{*target};
   } else {
     ASSIGN_OR_RETURN(resource.what, ToSealedFile(path, *dict));
@@ -151,7 +152,7 @@ absl::StatusOr<Version1Resource> ToVersion1Resource(const std::string& path,
                    ToSealedResource(path, value));
   const auto* file = std::get_if<SealedFile>(&resource.what);
   if (file == nullptr || !file->digests.contains(DigestKind::kSha1)) {
-    return Invalid(path, "there is no SHA-1 digest");
+    return InvalidSeal(path, "there is no SHA-1 digest");
   }
   Version1Resource result = {.sha1 = file->digests.at(DigestKind::kSha1),
                              .optional = std::nullopt};
@@ -169,16 +170,6 @@ bool IsDsStore(std::string_view name) {
                       return std::tolower(static_cast<unsigned char>(a)) ==
                              std::tolower(static_cast<unsigned char>(b));
                     });
-}
-
-std::string LinkTarget(const std::string& path) {
-  std::error_code error;
-  return fs::read_symlink(path, error).string();
-}
-
-std::string RealPath(const std::string& path) {
-  std::error_code error;
-  return fs::canonical(path, error).string();
 }
 
 using ResourceVisitor =
@@ -267,11 +258,12 @@ class Sealer {
           if (rule.nested) {
             absl::StatusOr<NestedCode> code =
                 find_nested_(node.path, node.absolute_path);
-            if (!code.ok())
+            if (!code.ok()) {
               return WithSubject(code.status(), node.absolute_path);
+            }
             resource.what = *std::move(code);
           } else if (node.type == NodeType::kSymlink) {
-            std::string target = LinkTarget(node.absolute_path);
+            std::string target = LinkTarget(node.absolute_path).value_or("");
             RETURN_IF_ERROR(CheckUtf8(target, node));
             resource.what = SealedSymlink{std::move(target)};
           } else {
@@ -385,8 +377,8 @@ class Comparer {
         is_version2 ? RulesOfVersion2(seal_.rules) : seal_.rules.rules;
     ASSIGN_OR_RETURN(const ResourceMatcher matcher,
                      ResourceMatcher::Create(rules, bundle_.ExcludedPaths()));
-    scope_ = {.base = RealPath(bundle_.resource_base()),
-              .main_file = RealPath(bundle_.main_file()),
+    scope_ = {.base = RealPath(bundle_.resource_base()).value_or(""),
+              .main_file = RealPath(bundle_.main_file()).value_or(""),
               .matcher = &matcher,
               .outer = options_.outer_scope};
     RETURN_IF_ERROR(WalkResources(
@@ -441,7 +433,7 @@ class Comparer {
       }
     } else if (const auto* link = std::get_if<SealedSymlink>(&sealed.what)) {
       if (node.type != NodeType::kSymlink ||
-          LinkTarget(node.absolute_path) != link->target) {
+          LinkTarget(node.absolute_path).value_or("") != link->target) {
         return Add(ResourceChange::kModified, node.path);
       }
       CheckLinkStaysInside(node, link->target);
@@ -484,7 +476,7 @@ class Comparer {
 
   void CheckLinkStaysInside(const TreeNode& node, const std::string& target) {
     if (!options_.restricts_symlinks) return;
-    const std::string real = RealPath(node.absolute_path);
+    const std::string real = RealPath(node.absolute_path).value_or("");
     bool is_inside = false;
     if (target.starts_with("/")) {
       is_inside = real.starts_with("/System/") || real.starts_with("/Library/");
@@ -561,14 +553,14 @@ Bytes BuildCodeResources(const ResourceSeal& seal) {
 
 absl::StatusOr<ResourceSeal> ParseCodeResources(ByteView bytes) {
   const absl::StatusOr<PlistDict> dict = ParsePlistDict(bytes);
-  if (!dict.ok()) return Invalid("", Message(dict.status()));
+  if (!dict.ok()) return InvalidSeal("", Message(dict.status()));
   ResourceSeal seal;
   absl::StatusOr<ResourceRules> rules = ResourceRulesFromPlist(*dict);
-  if (!rules.ok()) return Invalid("", Message(rules.status()));
+  if (!rules.ok()) return InvalidSeal("", Message(rules.status()));
   seal.rules = *std::move(rules);
   for (const char* name : {"files", "files2"}) {
     if (dict->contains(name) && FindInDict<PlistDict>(*dict, name) == nullptr) {
-      return Invalid(name, "not a dictionary");
+      return InvalidSeal(name, "not a dictionary");
     }
   }
   if (const auto* files = FindInDict<PlistDict>(*dict, "files")) {
@@ -580,7 +572,7 @@ absl::StatusOr<ResourceSeal> ParseCodeResources(ByteView bytes) {
   }
   if (const auto* files2 = FindInDict<PlistDict>(*dict, "files2")) {
     if (!seal.rules.rules2.has_value()) {
-      return Invalid("files2", "there are no rules2");
+      return InvalidSeal("files2", "there are no rules2");
     }
     auto& resources = seal.files2.emplace();
     for (const auto& [path, value] : *files2) {
@@ -589,7 +581,7 @@ absl::StatusOr<ResourceSeal> ParseCodeResources(ByteView bytes) {
     }
   }
   if (!seal.files.has_value() && !seal.files2.has_value()) {
-    return Invalid("", "there are no files");
+    return InvalidSeal("", "there are no files");
   }
   return seal;
 }

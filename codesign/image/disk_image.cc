@@ -11,8 +11,8 @@
 namespace codeseal {
 namespace {
 
-constexpr std::string_view kMagic = "koly";
-constexpr uint32_t kVersion = 4;
+constexpr std::string_view kDiskImageMagic = "koly";
+constexpr uint32_t kDiskImageVersion = 4;
 constexpr size_t kCodeSignOffsetField = 296;  // bytes into the trailer
 constexpr size_t kCodeSignLengthField = 304;  // bytes into the trailer
 
@@ -23,8 +23,8 @@ constexpr std::string_view kEncryptedTrailerMagic = "cdsaencr";
 constexpr std::string_view kAppleText =
     "disk image format unrecognized, invalid, or unsuitable";
 
-absl::Status Bad(std::string_view rule, uint64_t byte_offset,
-                 const std::string& message) {
+absl::Status BadDiskImage(std::string_view rule, uint64_t byte_offset,
+                          const std::string& message) {
   return WithRule(ParseError(v1::REASON_BAD_DISK_IMAGE, byte_offset,
                              std::string(kAppleText) + ": " + message),
                   rule);
@@ -45,7 +45,7 @@ bool IsEncrypted(ByteView file) {
 
 bool HasTrailer(ByteView file) {
   return file.size() >= kDiskImageTrailerSize &&
-         AsText(file.last(kDiskImageTrailerSize)).starts_with(kMagic);
+         AsText(file.last(kDiskImageTrailerSize)).starts_with(kDiskImageMagic);
 }
 
 }  // namespace
@@ -59,8 +59,8 @@ absl::StatusOr<DiskImage> DiskImage::Parse(ByteView file) {
     if (IsEncrypted(file)) {  // DI-1
       return Unsupported("DI-1", "the disk image is encrypted");
     }
-    return Bad("DI-2", 0,
-               "there is no UDIF trailer at the file's end");  // DI-2
+    return BadDiskImage("DI-2", 0,
+                        "there is no UDIF trailer at the file's end");  // DI-2
   }
   DiskImage image;
   image.raw_ = file;
@@ -88,16 +88,17 @@ absl::StatusOr<DiskImage> DiskImage::Parse(ByteView file) {
   const uint64_t signature_offset = in.U64();
   const uint64_t signature_size = in.U64();
 
-  if (version != kVersion) {  // DI-3
-    return Bad("DI-3", trailer_offset + 4,
-               absl::StrFormat("the trailer has version %d, want %d", version,
-                               kVersion));
+  if (version != kDiskImageVersion) {  // DI-3
+    return BadDiskImage("DI-3", trailer_offset + 4,
+                        absl::StrFormat("the trailer has version %d, want %d",
+                                        version, kDiskImageVersion));
   }
   if (header_size != kDiskImageTrailerSize) {  // DI-4
-    return Bad("DI-4", trailer_offset + 8,
-               absl::StrFormat("the trailer calls itself %d bytes long, want "
-                               "%d",
-                               header_size, kDiskImageTrailerSize));
+    return BadDiskImage(
+        "DI-4", trailer_offset + 8,
+        absl::StrFormat("the trailer calls itself %d bytes long, want "
+                        "%d",
+                        header_size, kDiskImageTrailerSize));
   }
   if (segment_number > 1 || segment_count > 1) {  // DI-5
     return Unsupported(
@@ -111,7 +112,7 @@ absl::StatusOr<DiskImage> DiskImage::Parse(ByteView file) {
   if (signature_offset != 0) {
     if (signature_offset > trailer_offset ||
         signature_size > trailer_offset - signature_offset) {  // DI-6
-      return Bad(
+      return BadDiskImage(
           "DI-6", trailer_offset + kCodeSignOffsetField,
           absl::StrFormat("a signature of %d bytes at byte %d does not "
                           "fit before the trailer at byte %d",
@@ -120,10 +121,11 @@ absl::StatusOr<DiskImage> DiskImage::Parse(ByteView file) {
     image.signing_limit_ = signature_offset;
     image.signature_ = file.subspan(signature_offset, signature_size);
   } else if (signature_size != 0) {  // DI-7
-    return Bad("DI-7", trailer_offset + kCodeSignLengthField,
-               absl::StrFormat("there is a signature of %d bytes, but not "
-                               "where",
-                               signature_size));
+    return BadDiskImage(
+        "DI-7", trailer_offset + kCodeSignLengthField,
+        absl::StrFormat("there is a signature of %d bytes, but not "
+                        "where",
+                        signature_size));
   }
 
   // Nothing that makes up the image may lie outside what a signature covers.
@@ -140,16 +142,18 @@ absl::StatusOr<DiskImage> DiskImage::Parse(ByteView file) {
     if (range.size == 0) continue;
     if (range.offset > image.signing_limit_ ||
         range.size > image.signing_limit_ - range.offset) {  // DI-8
-      return Bad("DI-8", trailer_offset + range.field_offset,
-                 absl::StrFormat("the %s of %d bytes at byte %d does not end "
-                                 "before byte %d",
-                                 std::string(range.name), range.size,
-                                 range.offset, image.signing_limit_));
+      return BadDiskImage(
+          "DI-8", trailer_offset + range.field_offset,
+          absl::StrFormat("the %s of %d bytes at byte %d does not end "
+                          "before byte %d",
+                          std::string(range.name), range.size, range.offset,
+                          image.signing_limit_));
     }
   }
   if (plist_size == 0 && resource_size == 0) {  // DI-9
-    return Bad("DI-9", trailer_offset + 224,
-               "the image has neither property list nor resource fork");
+    return BadDiskImage(
+        "DI-9", trailer_offset + 224,
+        "the image has neither property list nor resource fork");
   }
   return image;
 }
@@ -179,10 +183,11 @@ absl::Status DiskImage::CheckStrictStructure() const {
   const uint64_t trailer_offset = raw_.size() - kDiskImageTrailerSize;
   const uint64_t room = trailer_offset - signing_limit_;
   if (signature_.size() == room) return absl::OkStatus();
-  return Bad("DI-10", signing_limit_ + signature_.size(),  // DI-10
-             absl::StrFormat("%d bytes lie between the signature and the "
-                             "trailer",
-                             room - signature_.size()));
+  return BadDiskImage(
+      "DI-10", signing_limit_ + signature_.size(),  // DI-10
+      absl::StrFormat("%d bytes lie between the signature and the "
+                      "trailer",
+                      room - signature_.size()));
 }
 
 }  // namespace codeseal

@@ -15,10 +15,10 @@
 namespace codeseal {
 namespace {
 
-constexpr uint32_t kMagic = 0x78617221;  // "xar!"
+constexpr uint32_t kXarMagic = 0x78617221;  // "xar!"
 constexpr uint16_t kHeaderSize = 28;
 constexpr uint16_t kMaxHeaderSize = 64;  // with the name of an algorithm
-constexpr uint16_t kVersion = 1;
+constexpr uint16_t kXarVersion = 1;
 
 // Checksum algorithms of the header: XAR_CKSUM_*.
 constexpr uint32_t kSha1Algorithm = 1;
@@ -30,8 +30,8 @@ constexpr uint32_t kTrailerMagic = 0x74386c72;  // "t8lr"
 constexpr uint64_t kTrailerSize = 16;
 constexpr uint16_t kTrailerEndType = 1;
 
-absl::Status Bad(std::string_view rule, uint64_t byte_offset,
-                 const std::string& message) {
+absl::Status BadPackage(std::string_view rule, uint64_t byte_offset,
+                        const std::string& message) {
   return WithRule(ParseError(v1::REASON_BAD_PACKAGE, byte_offset, message),
                   rule);
 }
@@ -74,10 +74,11 @@ absl::Status CheckAlgorithm(uint32_t algorithm, ByteView name,
       (is_sha256 && kind == DigestKind::kSha256)) {
     return absl::OkStatus();
   }
-  return Bad("FP-4", 24,  // FP-4
-             absl::StrFormat("the header's checksum algorithm %d is not the "
-                             "table's %s",
-                             algorithm, std::string(DigestName(kind))));
+  return BadPackage(
+      "FP-4", 24,  // FP-4
+      absl::StrFormat("the header's checksum algorithm %d is not the "
+                      "table's %s",
+                      algorithm, std::string(DigestName(kind))));
 }
 
 bool Overlaps(const HeapRange& a, const HeapRange& b) {
@@ -99,22 +100,24 @@ absl::StatusOr<FlatPackage> FlatPackage::Parse(ByteView file) {
   const uint64_t stored_size = in.U64();
   const uint64_t table_size = in.U64();
   const uint32_t algorithm = in.U32();
-  if (!in.ok() || magic != kMagic) {  // FP-1
-    return Bad("FP-1", 0, "the file does not begin with a xar header");
+  if (!in.ok() || magic != kXarMagic) {  // FP-1
+    return BadPackage("FP-1", 0, "the file does not begin with a xar header");
   }
   if (header_size < kHeaderSize || header_size > kMaxHeaderSize ||
-      header_size > file.size() || version != kVersion) {  // FP-2
-    return Bad("FP-2", 4,
-               absl::StrFormat("a xar header of version %d and %d bytes is "
-                               "not known",
-                               version, header_size));
+      header_size > file.size() || version != kXarVersion) {  // FP-2
+    return BadPackage(
+        "FP-2", 4,
+        absl::StrFormat("a xar header of version %d and %d bytes is "
+                        "not known",
+                        version, header_size));
   }
   const ByteView body = file.subspan(header_size);
   if (stored_size > body.size()) {  // FP-3
-    return Bad("FP-3", 8,
-               absl::StrFormat("a table of contents of %d bytes does not fit "
-                               "in %d",
-                               stored_size, body.size()));
+    return BadPackage(
+        "FP-3", 8,
+        absl::StrFormat("a table of contents of %d bytes does not fit "
+                        "in %d",
+                        stored_size, body.size()));
   }
   ASSIGN_OR_RETURN(
       TableOfContents table,
@@ -134,27 +137,29 @@ absl::StatusOr<FlatPackage> FlatPackage::Parse(ByteView file) {
       if (each.place.size > heap_size ||
           each.place.offset > heap_size - each.place.size ||
           other.size > heap_size || Overlaps(each.place, other)) {  // FP-5
-        return Bad("FP-5", header_size,
-                   "a signature lies outside the heap or on something else");
+        return BadPackage(
+            "FP-5", header_size,
+            "a signature lies outside the heap or on something else");
       }
     }
     reserved.push_back(each.place);
   }
   if (package.table_.checksum_place().size > heap_size) {
-    return Bad("FP-5", header_size, "the heap ends inside the checksum");
+    return BadPackage("FP-5", header_size, "the heap ends inside the checksum");
   }
   package.content_offset_ = heap_size;
   for (const HeapRange& each : package.table_.content()) {
     if (each.size > heap_size || each.offset > heap_size - each.size) {  // FP-6
-      return Bad("FP-6", header_size,
-                 absl::StrFormat("content of %d bytes at %d lies outside the "
-                                 "heap of %d bytes",
-                                 each.size, each.offset, heap_size));
+      return BadPackage(
+          "FP-6", header_size,
+          absl::StrFormat("content of %d bytes at %d lies outside the "
+                          "heap of %d bytes",
+                          each.size, each.offset, heap_size));
     }
     for (const HeapRange& other : reserved) {
       if (Overlaps(each, other)) {  // FP-7
-        return Bad("FP-7", header_size,
-                   "content lies on the checksum or on a signature");
+        return BadPackage("FP-7", header_size,
+                          "content lies on the checksum or on a signature");
       }
     }
     package.content_offset_ = std::min(package.content_offset_, each.offset);
@@ -171,14 +176,16 @@ absl::StatusOr<FlatPackage> FlatPackage::Parse(ByteView file) {
   }
   // Otherwise a new signature could not replace the old one.
   if (reserved_end > package.content_offset_) {  // FP-8
-    return Bad("FP-8", header_size, "a signature lies behind the content");
+    return BadPackage("FP-8", header_size,
+                      "a signature lies behind the content");
   }
   const ByteView behind = package.heap_.subspan(package.content_end_);
   package.has_ticket_ = IsTicket(behind);
   if (!behind.empty() && !package.has_ticket_) {  // FP-9
-    return Bad("FP-9", file.size() - behind.size(),
-               absl::StrFormat("%d bytes behind the content belong to nothing",
-                               behind.size()));
+    return BadPackage(
+        "FP-9", file.size() - behind.size(),
+        absl::StrFormat("%d bytes behind the content belong to nothing",
+                        behind.size()));
   }
   return package;
 }
@@ -224,9 +231,9 @@ absl::Status FlatPackage::CheckFiles() const {
 Bytes BuildPackageHeader(DigestKind checksum_kind, uint64_t stored_table_size,
                          uint64_t table_size) {
   BigEndianWriter out;
-  out.U32(kMagic);
+  out.U32(kXarMagic);
   out.U16(kHeaderSize);
-  out.U16(kVersion);
+  out.U16(kXarVersion);
   out.U64(stored_table_size);
   out.U64(table_size);
   out.U32(checksum_kind == DigestKind::kSha1 ? kSha1Algorithm

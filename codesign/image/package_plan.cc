@@ -11,6 +11,16 @@
 #include "codesign/image/package_info.h"
 
 namespace codeseal {
+
+// A new table of contents and what goes before and behind it.
+struct NewPackageTable {
+  Bytes header;
+  Bytes stored;
+  uint64_t size = 0;  // inflated, bytes
+  DigestKind checksum_kind = DigestKind::kSha1;
+  Bytes checksum;
+};
+
 namespace {
 
 // Room for the CMS: the certificates, the rest of the message, a token of a
@@ -40,18 +50,9 @@ bool HasChanged(const MappedFile& file, const struct stat& before) {
          now.st_mtim.tv_nsec != before.st_mtim.tv_nsec;
 }
 
-// A new table of contents and what goes before and behind it.
-struct NewTable {
-  Bytes header;
-  Bytes stored;
-  uint64_t size = 0;  // inflated, bytes
-  DigestKind checksum_kind = DigestKind::kSha1;
-  Bytes checksum;
-};
-
-NewTable MakeTable(const FlatPackage& package, DigestKind kind,
-                   std::span<const NewPackageSignature> signatures) {
-  NewTable table;
+NewPackageTable MakeTable(const FlatPackage& package, DigestKind kind,
+                          std::span<const NewPackageSignature> signatures) {
+  NewPackageTable table;
   const std::string xml = package.table().WithSignatures(
       kind, signatures, package.content_offset());
   table.size = xml.size();
@@ -65,7 +66,7 @@ NewTable MakeTable(const FlatPackage& package, DigestKind kind,
 // Header, table, checksum, signatures of `reserved_size` bytes in all, content.
 absl::StatusOr<StagedFile> WritePackage(const MappedFile& file,
                                         const FlatPackage& package,
-                                        const NewTable& table,
+                                        const NewPackageTable& table,
                                         std::span<const ByteView> signatures,
                                         uint64_t reserved_size,
                                         const std::string& path) {
@@ -106,7 +107,7 @@ struct PackagePlan::Impl {
   std::optional<FlatPackage> package;  // borrows from `file`
   std::vector<PackageMember> members;
   std::vector<std::string> identifiers;
-  NewTable table;
+  NewPackageTable table;
   uint64_t rsa_size = 0;  // bytes of the heap
   uint64_t cms_size = 0;  // bytes of the heap
 };
@@ -252,7 +253,7 @@ absl::Status StripPackage(const std::string& path) {
     return WithSubject(
         PlanError(v1::REASON_NOT_SIGNED, path + " is not signed"), path);
   }
-  const NewTable table =
+  const NewPackageTable table =
       MakeTable(*package, package->table().checksum_kind(), {});
   ASSIGN_OR_RETURN(StagedFile staged,
                    WritePackage(file, *package, table, {}, 0, path));

@@ -20,8 +20,8 @@ constexpr uint64_t kMaxTableSize = uint64_t{16} << 20;  // bytes, inflated
 constexpr size_t kMaxCertificateCount = 16;
 constexpr size_t kCertificateLineSize = 72;  // characters, as Apple writes them
 
-absl::Status Bad(std::string_view rule, uint64_t byte_offset,
-                 const std::string& message) {
+absl::Status BadTable(std::string_view rule, uint64_t byte_offset,
+                      const std::string& message) {
   return WithRule(ParseError(v1::REASON_BAD_PACKAGE, byte_offset,
                              "the table of contents: " + message),
                   rule);
@@ -115,7 +115,7 @@ class TableOfContents::Builder {
                      ParseXml(table_.xml_, "the table of contents"));
     const XmlElement* const toc = root.Child("toc");
     if (root.name != "xar" || toc == nullptr) {  // TC-1
-      return Bad("TC-1", 0, "it is not one <toc> in <xar>");
+      return BadTable("TC-1", 0, "it is not one <toc> in <xar>");
     }
     RETURN_IF_ERROR(ReadChecksum(*toc));
     for (const XmlElement& child : toc->children) {
@@ -140,7 +140,8 @@ class TableOfContents::Builder {
   absl::Status ReadChecksum(const XmlElement& toc) {
     checksum_ = toc.Child("checksum");
     if (checksum_ == nullptr) {  // TC-2
-      return Bad("TC-2", toc.range.begin, "it has no checksum, or several");
+      return BadTable("TC-2", toc.range.begin,
+                      "it has no checksum, or several");
     }
     const std::string_view style = checksum_->Attribute("style");
     const std::optional<DigestKind> kind = ReadDigestKind(style);
@@ -155,10 +156,10 @@ class TableOfContents::Builder {
     const auto offset = ReadNumber(checksum_->Child("offset"));
     const auto size = ReadNumber(checksum_->Child("size"));
     if (offset != 0 || size != DigestSize(*kind)) {  // TC-4
-      return Bad("TC-4", checksum_->range.begin,
-                 absl::StrFormat("the checksum is not the heap's first %d "
-                                 "bytes",
-                                 DigestSize(*kind)));
+      return BadTable("TC-4", checksum_->range.begin,
+                      absl::StrFormat("the checksum is not the heap's first %d "
+                                      "bytes",
+                                      DigestSize(*kind)));
     }
     table_.checksum_kind_ = *kind;
     table_.checksum_place_ = {0, *size};
@@ -172,10 +173,10 @@ class TableOfContents::Builder {
                                                  : PackageSignatureKind::kCms;
     if (element.Attribute("style") != StyleName(signature.kind) ||
         table_.Find(signature.kind) != nullptr) {  // TC-5
-      return Bad("TC-5", element.range.begin,
-                 "a " + element.name +
-                     " is of an unknown style, or there "
-                     "are two");
+      return BadTable("TC-5", element.range.begin,
+                      "a " + element.name +
+                          " is of an unknown style, or there "
+                          "are two");
     }
     const auto offset = ReadNumber(element.Child("offset"));
     const auto size = ReadNumber(element.Child("size"));
@@ -183,8 +184,8 @@ class TableOfContents::Builder {
     const XmlElement* const data =
         key == nullptr ? nullptr : key->Child("X509Data");
     if (!offset.has_value() || !size.has_value() || data == nullptr) {  // TC-6
-      return Bad("TC-6", element.range.begin,
-                 "a " + element.name + " lacks its place or certificates");
+      return BadTable("TC-6", element.range.begin,
+                      "a " + element.name + " lacks its place or certificates");
     }
     signature.place = {*offset, *size};
     for (const XmlElement& child : data->children) {
@@ -192,14 +193,14 @@ class TableOfContents::Builder {
       if (child.name != "X509Certificate") continue;
       if (signature.certificates.size() == kMaxCertificateCount ||
           !absl::Base64Unescape(child.text, &der) || der.empty()) {  // TC-7
-        return Bad("TC-7", child.range.begin,
-                   "a certificate is not base64, or there are too many");
+        return BadTable("TC-7", child.range.begin,
+                        "a certificate is not base64, or there are too many");
       }
       signature.certificates.push_back(ToBytes(der));
     }
     if (signature.certificates.empty()) {
-      return Bad("TC-6", element.range.begin,
-                 "a " + element.name + " has no certificate");
+      return BadTable("TC-6", element.range.begin,
+                      "a " + element.name + " has no certificate");
     }
     table_.signatures_.push_back(std::move(signature));
     return absl::OkStatus();
@@ -212,8 +213,8 @@ class TableOfContents::Builder {
     for (const XmlElement& child : file.children) {
       if (child.name != name) continue;
       if (value.has_value() && *value != child.text) {  // TC-8
-        return Bad("TC-8", child.range.begin,
-                   "a file has two values of <" + std::string(name) + ">");
+        return BadTable("TC-8", child.range.begin,
+                        "a file has two values of <" + std::string(name) + ">");
       }
       value = child.text;
     }
@@ -226,18 +227,19 @@ class TableOfContents::Builder {
     for (const XmlElement& child : element.children) {
       // Encodings of names would have to be undone alike by everyone.
       if (child.name == "name" && !child.attributes.empty()) {
-        return Bad("TC-9", child.range.begin, "a file's name is encoded");
+        return BadTable("TC-9", child.range.begin, "a file's name is encoded");
       }
     }
     ASSIGN_OR_RETURN(const std::string name, ReadRepeated(element, "name"));
     ASSIGN_OR_RETURN(file.type, ReadRepeated(element, "type"));
     if (!IsSafeName(name) || !siblings.insert(name).second) {  // TC-9
-      return Bad("TC-9", element.range.begin,
-                 "a file has no name, an unsafe one or one that is taken");
+      return BadTable("TC-9", element.range.begin,
+                      "a file has no name, an unsafe one or one that is taken");
     }
     file.path = folder + name;
     if (element.CountChildren("data") > 1) {  // TC-10
-      return Bad("TC-10", element.range.begin, file.path + " has data twice");
+      return BadTable("TC-10", element.range.begin,
+                      file.path + " has data twice");
     }
     if (const XmlElement* const data = element.Child("data")) {
       ASSIGN_OR_RETURN(file.content, ReadContent(*data));
@@ -260,8 +262,8 @@ class TableOfContents::Builder {
     const auto full_size = ReadNumber(data.Child("size"));
     if (!offset.has_value() || !size.has_value() ||
         !full_size.has_value()) {  // TC-11
-      return Bad("TC-11", data.range.begin,
-                 "a file's data lacks one offset, length and size");
+      return BadTable("TC-11", data.range.begin,
+                      "a file's data lacks one offset, length and size");
     }
     content.place = {*offset, *size};
     content.full_size = *full_size;
@@ -283,8 +285,8 @@ class TableOfContents::Builder {
       const auto offset = ReadNumber(text);
       const auto size = ReadNumber(element.Child("length"));
       if (!offset.has_value() || !size.has_value()) {  // TC-11
-        return Bad("TC-11", element.range.begin,
-                   "<" + element.name + "> lacks one offset and length");
+        return BadTable("TC-11", element.range.begin,
+                        "<" + element.name + "> lacks one offset and length");
       }
       if (*size != 0) table_.content_.push_back({*offset, *size});
       table_.references_.push_back({text->content, *offset});
@@ -325,9 +327,10 @@ absl::StatusOr<TableOfContents> TableOfContents::ParseStored(
   }
   ASSIGN_OR_RETURN(const Bytes xml, Inflate(stored, full_size));
   if (xml.size() != full_size) {  // TC-13
-    return Bad("TC-13", 0,
-               absl::StrFormat("it has %d bytes, not %d as the header says",
-                               xml.size(), full_size));
+    return BadTable(
+        "TC-13", 0,
+        absl::StrFormat("it has %d bytes, not %d as the header says",
+                        xml.size(), full_size));
   }
   return Parse(ToString(xml));
 }

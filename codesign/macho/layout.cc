@@ -11,15 +11,12 @@
 namespace codeseal {
 namespace {
 
-constexpr uint32_t kCodeSignature = 0x1d;       // LC_CODE_SIGNATURE
 constexpr uint32_t kSignatureCommandSize = 16;  // linkedit_data_command
 // A signature may end this much before the slice does.
 constexpr uint64_t kEndTolerance = 7;
 // The most padding that is taken for alignment between string table and
 // signature when the signature is removed.
 constexpr uint64_t kMaxStringPadding = 12;
-
-constexpr uint32_t kFatMagic = 0xcafebabe;
 
 // No padding is longer than this.
 constexpr std::array<uint8_t, kSignatureAlignment> kZeros = {};
@@ -29,17 +26,17 @@ uint64_t AlignUp(uint64_t value, uint64_t alignment) {
   return (value + alignment - 1) & ~(alignment - 1);
 }
 
-absl::Status Fault(const char* rule, Reason reason,
-                   const std::string& message) {
+absl::Status LayoutFault(const char* rule, Reason reason,
+                         const std::string& message) {
   return WithRule(MakeError(absl::StatusCode::kFailedPrecondition,
                             v1::STAGE_PLAN, reason, message),
                   rule);
 }
 
 absl::Status TooBig() {
-  return Fault("SP-5", v1::REASON_FILE_TOO_BIG,
-               "with its signature the file would reach 4 GiB, which the "
-               "format cannot address");
+  return LayoutFault("SP-5", v1::REASON_FILE_TOO_BIG,
+                     "with its signature the file would reach 4 GiB, which the "
+                     "format cannot address");
 }
 
 absl::Status CheckFileType(const MachO& mach_o) {
@@ -54,7 +51,7 @@ absl::Status CheckFileType(const MachO& mach_o) {
     case MachOFileType::kPreload:
       break;
   }
-  return Fault(
+  return LayoutFault(
       "SP-1", v1::REASON_UNSUPPORTED_FILE_TYPE,
       absl::StrFormat("a Mach-O of file type %d has no place for a signature",
                       static_cast<uint32_t>(mach_o.file_type())));
@@ -78,9 +75,9 @@ absl::Status CheckSignatureIsLast(const MachO& mach_o) {
   const MachO::SignatureCommand& command = *mach_o.signature_command();
   const uint64_t end = uint64_t{command.data_offset} + command.data_size;
   if (mach_o.raw().size() - end > kEndTolerance) {
-    return Fault("SP-2", v1::REASON_SIGNATURE_NOT_LAST,
-                 absl::StrFormat("%d bytes lie behind the signature",
-                                 mach_o.raw().size() - end));
+    return LayoutFault("SP-2", v1::REASON_SIGNATURE_NOT_LAST,
+                       absl::StrFormat("%d bytes lie behind the signature",
+                                       mach_o.raw().size() - end));
   }
   return absl::OkStatus();
 }
@@ -90,10 +87,10 @@ absl::StatusOr<const MachO::Segment*> FindLinkedit(const MachO& mach_o,
                                                    uint64_t slice_end) {
   const MachO::Segment* linkedit = mach_o.FindSegment("__LINKEDIT");
   if (linkedit == nullptr || linkedit->file_offset > slice_end) {
-    return Fault("SP-3", v1::REASON_BAD_SEGMENT,
-                 linkedit == nullptr
-                     ? "there is no __LINKEDIT segment"
-                     : "__LINKEDIT begins behind the signature");
+    return LayoutFault("SP-3", v1::REASON_BAD_SEGMENT,
+                       linkedit == nullptr
+                           ? "there is no __LINKEDIT segment"
+                           : "__LINKEDIT begins behind the signature");
   }
   return linkedit;
 }
@@ -180,7 +177,7 @@ absl::StatusOr<SliceLayout> ReserveSignature(const MachO& mach_o,
     const uint64_t room_end = HeaderRoomEnd(mach_o);
     if (room_end < command_offset ||
         room_end - command_offset < kSignatureCommandSize) {
-      return Fault(
+      return LayoutFault(
           "SP-4", v1::REASON_NO_HEADER_ROOM,
           absl::StrFormat(
               "the load command for a signature needs %d bytes; "
@@ -200,7 +197,7 @@ absl::StatusOr<SliceLayout> ReserveSignature(const MachO& mach_o,
                    FindLinkedit(mach_o, layout.signature_offset_));
 
   const ByteOrder order = mach_o.byte_order();
-  StoreU32(layout.header_, command_offset, kCodeSignature, order);
+  StoreU32(layout.header_, command_offset, kCodeSignatureCommand, order);
   StoreU32(layout.header_, command_offset + 4, kSignatureCommandSize, order);
   StoreU32(layout.header_, command_offset + 8,
            static_cast<uint32_t>(layout.signature_offset_), order);
@@ -215,8 +212,8 @@ absl::StatusOr<SliceLayout> ReserveSignature(const MachO& mach_o,
 
 absl::StatusOr<SliceLayout> RemoveSignature(const MachO& mach_o) {
   if (!mach_o.signature_command().has_value()) {
-    return Fault("SP-6", v1::REASON_NOT_SIGNED,
-                 "there is no signature to remove");
+    return LayoutFault("SP-6", v1::REASON_NOT_SIGNED,
+                       "there is no signature to remove");
   }
   RETURN_IF_ERROR(CheckSignatureIsLast(mach_o));
   const MachO::SignatureCommand& command = *mach_o.signature_command();

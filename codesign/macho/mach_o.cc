@@ -17,7 +17,6 @@ constexpr uint32_t kSegment = 0x1;             // LC_SEGMENT
 constexpr uint32_t kSymtab = 0x2;              // LC_SYMTAB
 constexpr uint32_t kSegment64 = 0x19;          // LC_SEGMENT_64
 constexpr uint32_t kUuid = 0x1b;               // LC_UUID
-constexpr uint32_t kCodeSignature = 0x1d;      // LC_CODE_SIGNATURE
 constexpr uint32_t kVersionMinMacOs = 0x24;    // LC_VERSION_MIN_MACOSX
 constexpr uint32_t kVersionMinIos = 0x25;      // LC_VERSION_MIN_IPHONEOS
 constexpr uint32_t kVersionMinTvOs = 0x2f;     // LC_VERSION_MIN_TVOS
@@ -37,23 +36,18 @@ std::string_view FieldName(ByteView field) {
   return AsText(field.first(static_cast<size_t>(nul - field.begin())));
 }
 
-absl::Status Fault(const char* rule, Reason reason, uint64_t offset,
-                   const std::string& message) {
-  return WithRule(ParseError(reason, offset, message), rule);
-}
-
 bool IsInside(uint64_t offset, uint64_t size, uint64_t limit) {
   return offset <= limit && size <= limit - offset;
 }
 
 absl::Status WrongSize(size_t offset, const char* command, size_t size) {
-  return Fault("MO-4", v1::REASON_BAD_LOAD_COMMAND, offset,
-               absl::StrFormat("%s cannot have %d bytes", command, size));
+  return BrokenRule("MO-4", v1::REASON_BAD_LOAD_COMMAND, offset,
+                    absl::StrFormat("%s cannot have %d bytes", command, size));
 }
 
 absl::Status Twice(size_t offset, const char* command) {
-  return Fault("MO-5", v1::REASON_BAD_LOAD_COMMAND, offset,
-               absl::StrFormat("%s appears twice", command));
+  return BrokenRule("MO-5", v1::REASON_BAD_LOAD_COMMAND, offset,
+                    absl::StrFormat("%s appears twice", command));
 }
 
 std::optional<Platform> VersionMinPlatform(uint32_t command) {
@@ -91,8 +85,9 @@ absl::StatusOr<MachO> MachO::Parse(ByteView slice) {
         absl::StrFormat("not a Mach-O: it has %d bytes", slice.size()));
   }
   if (!mach_o.is_64_bit_ && magic != kMagic32 && swapped_magic != kMagic32) {
-    return Fault("MO-1", v1::REASON_NOT_MACH_O, 0,
-                 absl::StrFormat("not a Mach-O: it starts with %08x", magic));
+    return BrokenRule(
+        "MO-1", v1::REASON_NOT_MACH_O, 0,
+        absl::StrFormat("not a Mach-O: it starts with %08x", magic));
   }
 
   EndianReader in(slice, mach_o.byte_order_);
@@ -109,7 +104,7 @@ absl::StatusOr<MachO> MachO::Parse(ByteView slice) {
                       "the Mach-O header is cut short");
   }
   if (mach_o.load_commands_size_ > in.remaining_size()) {
-    return Fault(
+    return BrokenRule(
         "MO-2", v1::REASON_TRUNCATED, 20,
         absl::StrFormat("%d bytes of load commands do not fit in "
                         "the %d bytes after the header",
@@ -117,10 +112,10 @@ absl::StatusOr<MachO> MachO::Parse(ByteView slice) {
   }
   if (mach_o.load_command_count_ >
       mach_o.load_commands_size_ / kLoadCommandSize) {
-    return Fault("MO-3", v1::REASON_BAD_LOAD_COMMAND, 16,
-                 absl::StrFormat("%d load commands do not fit in %d bytes",
-                                 mach_o.load_command_count_,
-                                 mach_o.load_commands_size_));
+    return BrokenRule("MO-3", v1::REASON_BAD_LOAD_COMMAND, 16,
+                      absl::StrFormat("%d load commands do not fit in %d bytes",
+                                      mach_o.load_command_count_,
+                                      mach_o.load_commands_size_));
   }
 
   size_t offset = mach_o.header_size();
@@ -132,19 +127,21 @@ absl::StatusOr<MachO> MachO::Parse(ByteView slice) {
     const uint32_t size = command_in.U32();
     if (!command_in.ok() || size < kLoadCommandSize || size % 4 != 0 ||
         size > rest.size()) {
-      return Fault("MO-4", v1::REASON_BAD_LOAD_COMMAND, offset,
-                   absl::StrFormat(
-                       "load command %d of %d cannot have %d bytes, %d left",
-                       i + 1, mach_o.load_command_count_, size, rest.size()));
+      return BrokenRule(
+          "MO-4", v1::REASON_BAD_LOAD_COMMAND, offset,
+          absl::StrFormat("load command %d of %d cannot have %d bytes, %d left",
+                          i + 1, mach_o.load_command_count_, size,
+                          rest.size()));
     }
     RETURN_IF_ERROR(mach_o.ReadLoadCommand(command, offset, rest.first(size)));
     offset += size;
   }
   // A command that is appended would be out of reach behind such bytes.
   if (offset != mach_o.load_commands_end()) {
-    return Fault("MO-12", v1::REASON_BAD_LOAD_COMMAND, 20,
-                 absl::StrFormat("%d bytes of the load commands belong to none",
-                                 mach_o.load_commands_end() - offset));
+    return BrokenRule(
+        "MO-12", v1::REASON_BAD_LOAD_COMMAND, 20,
+        absl::StrFormat("%d bytes of the load commands belong to none",
+                        mach_o.load_commands_end() - offset));
   }
   return mach_o;
 }
@@ -167,7 +164,7 @@ absl::Status MachO::ReadLoadCommand(uint32_t command, size_t offset,
       table.size = in.U32();
       if (!in.ok()) return WrongSize(offset, "LC_SYMTAB", bytes.size());
       if (!IsInside(table.offset, table.size, raw_.size())) {
-        return Fault(
+        return BrokenRule(
             "MO-6", v1::REASON_TRUNCATED, offset,
             absl::StrFormat("the string table (%d bytes at %d) is not inside "
                             "the slice's %d bytes",
@@ -180,7 +177,7 @@ absl::Status MachO::ReadLoadCommand(uint32_t command, size_t offset,
       return absl::OkStatus();
     }
 
-    case kCodeSignature: {
+    case kCodeSignatureCommand: {
       if (signature_command_.has_value()) {
         return Twice(offset, "LC_CODE_SIGNATURE");
       }
@@ -192,7 +189,7 @@ absl::Status MachO::ReadLoadCommand(uint32_t command, size_t offset,
         return WrongSize(offset, "LC_CODE_SIGNATURE", bytes.size());
       }
       if (!IsInside(signature.data_offset, signature.data_size, raw_.size())) {
-        return Fault(
+        return BrokenRule(
             "MO-7", v1::REASON_TRUNCATED, offset,
             absl::StrFormat("the code signature (%d bytes at %d) is not inside "
                             "the slice's %d bytes",
@@ -200,7 +197,7 @@ absl::Status MachO::ReadLoadCommand(uint32_t command, size_t offset,
                             raw_.size()));
       }
       if (signature.data_offset < load_commands_end()) {
-        return Fault(
+        return BrokenRule(
             "MO-8", v1::REASON_BAD_LOAD_COMMAND, offset,
             absl::StrFormat("the code signature at %d overlaps the load "
                             "commands, which end at %d",
@@ -274,7 +271,7 @@ absl::Status MachO::ReadSegment(bool is_64_bit, size_t offset, ByteView bytes) {
                      bytes.size());
   }
   if (!IsInside(segment.file_offset, segment.file_size, raw_.size())) {
-    return Fault(
+    return BrokenRule(
         "MO-9", v1::REASON_TRUNCATED, offset,
         absl::StrFormat("segment %s (%d bytes at %d) is not inside the slice's "
                         "%d bytes",
@@ -283,7 +280,7 @@ absl::Status MachO::ReadSegment(bool is_64_bit, size_t offset, ByteView bytes) {
   }
   const size_t section_size = is_64_bit ? 80 : 68;
   if (segment.section_count > in.remaining_size() / section_size) {
-    return Fault(
+    return BrokenRule(
         "MO-10", v1::REASON_BAD_SEGMENT, offset,
         absl::StrFormat("segment %s: %d sections do not fit in %d bytes",
                         std::string(segment.name), segment.section_count,
@@ -304,7 +301,7 @@ absl::Status MachO::ReadSegment(bool is_64_bit, size_t offset, ByteView bytes) {
         !info_plist_.has_value() && type != kZeroFill && type != kGbZeroFill &&
         type != kThreadZeroFill) {
       if (!IsInside(section_offset, section_bytes, raw_.size())) {
-        return Fault(
+        return BrokenRule(
             "MO-11", v1::REASON_BAD_SEGMENT, offset,
             absl::StrFormat("section __TEXT,__info_plist (%d bytes at %d) is "
                             "not inside the slice's %d bytes",

@@ -25,6 +25,8 @@
 
 namespace codeseal {
 
+inline constexpr uint32_t kCodeSignatureCommand = 0x1d;  // LC_CODE_SIGNATURE
+
 // Wire values of mach_header.filetype.
 enum class MachOFileType : uint32_t {
   kObject = 1,       // MH_OBJECT

@@ -9,7 +9,6 @@
 namespace codeseal {
 namespace {
 
-constexpr uint32_t kFatMagic = 0xcafebabe;         // FAT_MAGIC
 constexpr uint32_t kFatMagicSwapped = 0xbebafeca;  // FAT_CIGAM
 constexpr uint32_t kFat64Magic = 0xcafebabf;       // FAT_MAGIC_64
 constexpr uint32_t kFat64MagicSwapped = 0xbfbafeca;
@@ -33,11 +32,6 @@ FatArch ReadFatArch(EndianReader& in) {
   arch.size = in.U32();
   arch.align_log2 = in.U32();
   return arch;
-}
-
-absl::Status Fault(const char* rule, Reason reason, uint64_t offset,
-                   const std::string& message) {
-  return WithRule(ParseError(reason, offset, message), rule);
 }
 
 uint32_t ReadMagic(ByteView file) { return BigEndianReader(file).U32(); }
@@ -73,9 +67,9 @@ absl::StatusOr<UniversalFile> UniversalFile::Parse(ByteView file) {
   switch (ReadMagic(file)) {
     case kFat64Magic:
     case kFat64MagicSwapped:
-      return Fault("UF-1", v1::REASON_BAD_FAT_HEADER, 0,
-                   "a universal file with a 64-bit header: neither macOS "
-                   "nor Apple's codesign reads it");
+      return BrokenRule("UF-1", v1::REASON_BAD_FAT_HEADER, 0,
+                        "a universal file with a 64-bit header: neither macOS "
+                        "nor Apple's codesign reads it");
     case kFatMagic:
     case kFatMagicSwapped:
       universal.is_universal_ = true;
@@ -102,9 +96,9 @@ absl::Status UniversalFile::ReadFatHeader() {
                       "the fat header is cut short");
   }
   if (stored_slice_count_ == 0 || stored_slice_count_ > kMaxSliceCount) {
-    return Fault("UF-2", v1::REASON_BAD_FAT_HEADER, 4,
-                 absl::StrFormat("%d slices; a universal file has 1 to %d",
-                                 stored_slice_count_, kMaxSliceCount));
+    return BrokenRule("UF-2", v1::REASON_BAD_FAT_HEADER, 4,
+                      absl::StrFormat("%d slices; a universal file has 1 to %d",
+                                      stored_slice_count_, kMaxSliceCount));
   }
   std::vector<FatArch> archs;
   uint32_t first_offset = UINT32_MAX;
@@ -134,25 +128,26 @@ absl::Status UniversalFile::ReadFatHeader() {
     const std::string name = arch.architecture.Name();
     if (arch.offset > raw_.size() || arch.size > raw_.size() - arch.offset) {
       return WithSubject(
-          Fault("UF-3", v1::REASON_TRUNCATED, arch.entry_offset,
-                absl::StrFormat("slice %s (%d bytes at %d) is not inside "
-                                "the file's %d bytes",
-                                name, arch.size, arch.offset, raw_.size())),
+          BrokenRule(
+              "UF-3", v1::REASON_TRUNCATED, arch.entry_offset,
+              absl::StrFormat("slice %s (%d bytes at %d) is not inside "
+                              "the file's %d bytes",
+                              name, arch.size, arch.offset, raw_.size())),
           name);
     }
     if (arch.align_log2 > kMaxAlignLog2) {
       return WithSubject(
-          Fault("UF-4", v1::REASON_BAD_FAT_HEADER, arch.entry_offset + 16,
-                absl::StrFormat("slice %s cannot be aligned to 2^%d", name,
-                                arch.align_log2)),
+          BrokenRule("UF-4", v1::REASON_BAD_FAT_HEADER, arch.entry_offset + 16,
+                     absl::StrFormat("slice %s cannot be aligned to 2^%d", name,
+                                     arch.align_log2)),
           name);
     }
     if (arch.offset < fat_header_end_) {
       return WithSubject(
-          Fault("UF-5", v1::REASON_OVERLAPPING_RANGES, arch.entry_offset,
-                absl::StrFormat("slice %s at %d overlaps the fat header, "
-                                "which ends at %d",
-                                name, arch.offset, fat_header_end_)),
+          BrokenRule("UF-5", v1::REASON_OVERLAPPING_RANGES, arch.entry_offset,
+                     absl::StrFormat("slice %s at %d overlaps the fat header, "
+                                     "which ends at %d",
+                                     name, arch.offset, fat_header_end_)),
           name);
     }
     for (size_t j = 0; j < i; ++j) {
@@ -162,15 +157,16 @@ absl::Status UniversalFile::ReadFatHeader() {
                              : other.offset - arch.offset >= arch.size;
       if (!apart || arch.offset == other.offset) {
         return WithSubject(
-            Fault("UF-6", v1::REASON_OVERLAPPING_RANGES, arch.entry_offset,
-                  absl::StrFormat("slices %s and %s overlap",
-                                  other.architecture.Name(), name)),
+            BrokenRule("UF-6", v1::REASON_OVERLAPPING_RANGES, arch.entry_offset,
+                       absl::StrFormat("slices %s and %s overlap",
+                                       other.architecture.Name(), name)),
             name);
       }
       if (arch.architecture == other.architecture) {
-        return WithSubject(Fault("UF-7", v1::REASON_BAD_FAT_HEADER,
-                                 arch.entry_offset, "two slices are " + name),
-                           name);
+        return WithSubject(
+            BrokenRule("UF-7", v1::REASON_BAD_FAT_HEADER, arch.entry_offset,
+                       "two slices are " + name),
+            name);
       }
     }
     absl::StatusOr<MachO> mach_o =
@@ -180,9 +176,9 @@ absl::Status UniversalFile::ReadFatHeader() {
     }
     if (mach_o->architecture().cpu_type != arch.architecture.cpu_type) {
       return WithSubject(
-          Fault("UF-8", v1::REASON_BAD_FAT_HEADER, arch.entry_offset,
-                absl::StrFormat("slice %s is %s inside", name,
-                                mach_o->architecture().Name())),
+          BrokenRule("UF-8", v1::REASON_BAD_FAT_HEADER, arch.entry_offset,
+                     absl::StrFormat("slice %s is %s inside", name,
+                                     mach_o->architecture().Name())),
           name);
     }
     slices_.push_back({.offset = arch.offset,

@@ -21,6 +21,9 @@
 
 namespace codeseal {
 
+// First word of a universal file, big-endian.
+inline constexpr uint32_t kFatMagic = 0xcafebabe;  // FAT_MAGIC
+
 // Whether the bytes start like a thin or universal file, also a broken or a
 // 64-bit one: tells "cannot read this Mach-O" from "this is something else".
 bool LooksLikeMachO(ByteView file);

@@ -13,8 +13,6 @@
 namespace codeseal {
 namespace {
 
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-
 bool IsLetter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
@@ -323,12 +321,6 @@ class Parser {
   size_t position_ = 0;
 };
 
-RequirementExpression Leaf(RequirementOp op) {
-  RequirementExpression expression;
-  expression.op = op;
-  return expression;
-}
-
 absl::StatusOr<RequirementExpression> Parser::Requirement() {
   ASSIGN_OR_RETURN(RequirementExpression expression, Element());
   if (Peek().kind != TokenKind::kEnd) return Expected("and, or, or the end");
@@ -382,7 +374,7 @@ absl::Status Parser::Join(RequirementOp op, RequirementExpression& left,
                           RequirementExpression right) const {
   left_depth = std::max(left_depth, RequirementDepth(right)) + 1;
   RETURN_IF_ERROR(CheckDepth(left_depth));
-  RequirementExpression joined = Leaf(op);
+  RequirementExpression joined = ExpressionOf(op);
   joined.operands.reserve(2);
   joined.operands.push_back(std::move(left));
   joined.operands.push_back(std::move(right));
@@ -420,7 +412,7 @@ Parser::Result Parser::Primary(size_t depth) {
   if (TakeIf("(")) {
     // A string can't begin an expression: it names code.
     if (Peek().IsString()) {
-      RequirementExpression named = Leaf(RequirementOp::kNamedCode);
+      RequirementExpression named = ExpressionOf(RequirementOp::kNamedCode);
       named.key = ToBytes(Take().value);
       RETURN_IF_ERROR(Expect(")"));
       return named;
@@ -430,36 +422,40 @@ Parser::Result Parser::Primary(size_t depth) {
     return inner;
   }
   if (TakeIf("!")) {
-    RequirementExpression negation = Leaf(RequirementOp::kNot);
+    RequirementExpression negation = ExpressionOf(RequirementOp::kNot);
     ASSIGN_OR_RETURN(RequirementExpression operand, Primary(depth + 1));
     RETURN_IF_ERROR(CheckDepth(RequirementDepth(operand) + 1));
     negation.operands.push_back(std::move(operand));
     return negation;
   }
-  if (TakeIf("always") || TakeIf("true")) return Leaf(RequirementOp::kTrue);
-  if (TakeIf("never") || TakeIf("false")) return Leaf(RequirementOp::kFalse);
-  if (TakeIf("notarized")) return Leaf(RequirementOp::kNotarized);
-  if (TakeIf("legacy")) return Leaf(RequirementOp::kLegacy);
+  if (TakeIf("always") || TakeIf("true")) {
+    return ExpressionOf(RequirementOp::kTrue);
+  }
+  if (TakeIf("never") || TakeIf("false")) {
+    return ExpressionOf(RequirementOp::kFalse);
+  }
+  if (TakeIf("notarized")) return ExpressionOf(RequirementOp::kNotarized);
+  if (TakeIf("legacy")) return ExpressionOf(RequirementOp::kLegacy);
   if (TakeIf("anchor")) return Anchor();
   if (TakeIf("certificate") || TakeIf("cert")) return Certificate();
   if (TakeIf("info")) return Field(RequirementOp::kInfoField);
   if (TakeIf("entitlement")) return Field(RequirementOp::kEntitlement);
   if (TakeIf("identifier")) {
     TakeEqualSign();
-    RequirementExpression expression = Leaf(RequirementOp::kIdentifier);
+    RequirementExpression expression = ExpressionOf(RequirementOp::kIdentifier);
     ASSIGN_OR_RETURN(const std::string identifier, String("an identifier"));
     expression.key = ToBytes(identifier);
     return expression;
   }
   if (TakeIf("cdhash")) {
     TakeEqualSign();
-    RequirementExpression expression = Leaf(RequirementOp::kCdHash);
+    RequirementExpression expression = ExpressionOf(RequirementOp::kCdHash);
     ASSIGN_OR_RETURN(expression.key, Hash());
     return expression;
   }
   if (TakeIf("platform")) {
     TakeEqualSign();
-    RequirementExpression expression = Leaf(RequirementOp::kPlatform);
+    RequirementExpression expression = ExpressionOf(RequirementOp::kPlatform);
     ASSIGN_OR_RETURN(expression.number, Integer());
     return expression;
   }
@@ -471,23 +467,25 @@ Parser::Result Parser::Primary(size_t depth) {
 // After "anchor".
 Parser::Result Parser::Anchor() {
   if (TakeIf("apple")) {
-    if (TakeIf("generic")) return Leaf(RequirementOp::kAnchorAppleGeneric);
-    if (!Peek().IsString()) return Leaf(RequirementOp::kAnchorApple);
-    RequirementExpression named = Leaf(RequirementOp::kNamedAnchor);
+    if (TakeIf("generic")) {
+      return ExpressionOf(RequirementOp::kAnchorAppleGeneric);
+    }
+    if (!Peek().IsString()) return ExpressionOf(RequirementOp::kAnchorApple);
+    RequirementExpression named = ExpressionOf(RequirementOp::kNamedAnchor);
     named.key = ToBytes(Take().value);
     return named;
   }
   if (TakeIf("generic")) {
     RETURN_IF_ERROR(Expect("apple"));
-    return Leaf(RequirementOp::kAnchorAppleGeneric);
+    return ExpressionOf(RequirementOp::kAnchorAppleGeneric);
   }
-  if (TakeIf("trusted")) return Leaf(RequirementOp::kAnchorTrusted);
+  if (TakeIf("trusted")) return ExpressionOf(RequirementOp::kAnchorTrusted);
   return CertificateSlot(kRootCertificate);
 }
 
 // After "certificate".
 Parser::Result Parser::Certificate() {
-  if (TakeIf("trusted")) return Leaf(RequirementOp::kAnchorTrusted);
+  if (TakeIf("trusted")) return ExpressionOf(RequirementOp::kAnchorTrusted);
   int32_t slot = 0;
   if (TakeIf("leaf")) {
     slot = kLeafCertificate;
@@ -502,7 +500,8 @@ Parser::Result Parser::Certificate() {
     return Expected("leaf, root, a number or trusted");
   }
   if (TakeIf("trusted")) {
-    RequirementExpression trusted = Leaf(RequirementOp::kCertificateTrusted);
+    RequirementExpression trusted =
+        ExpressionOf(RequirementOp::kCertificateTrusted);
     trusted.number = slot;
     return trusted;
   }
@@ -549,7 +548,7 @@ Parser::Result Parser::CertificateSlot(int32_t slot) {
 
 Parser::Result Parser::CertificateHash(int32_t slot) {
   TakeEqualSign();
-  RequirementExpression expression = Leaf(RequirementOp::kAnchorHash);
+  RequirementExpression expression = ExpressionOf(RequirementOp::kAnchorHash);
   expression.number = slot;
   if (Peek().kind == TokenKind::kHash) {
     ASSIGN_OR_RETURN(expression.key, Hash());
@@ -570,7 +569,7 @@ Parser::Result Parser::CertificateHash(int32_t slot) {
 }
 
 Parser::Result Parser::Field(RequirementOp op) {
-  RequirementExpression expression = Leaf(op);
+  RequirementExpression expression = ExpressionOf(op);
   ASSIGN_OR_RETURN(const std::string key, BracketKey());
   expression.key = ToBytes(key);
   ASSIGN_OR_RETURN(expression.match, MatchSuffix());

@@ -14,14 +14,8 @@ constexpr char kDeveloperIdLeafMarker[] = "1.2.840.113635.100.6.1.13";
 
 using Expression = RequirementExpression;
 
-Expression Leaf(RequirementOp op) {
-  Expression expression;
-  expression.op = op;
-  return expression;
-}
-
 Expression Join(RequirementOp op, Expression left, Expression right) {
-  Expression joined = Leaf(op);
+  Expression joined = ExpressionOf(op);
   joined.operands.push_back(std::move(left));
   joined.operands.push_back(std::move(right));
   return joined;
@@ -32,14 +26,14 @@ Expression And(Expression left, Expression right) {
 }
 
 Expression HasMarker(int32_t slot, const char* oid) {
-  Expression expression = Leaf(RequirementOp::kCertificateOid);
+  Expression expression = ExpressionOf(RequirementOp::kCertificateOid);
   expression.number = slot;
   expression.key = *OidFromText(oid);
   return expression;
 }
 
 Expression LeafFieldIs(std::string_view key, std::string_view value) {
-  Expression expression = Leaf(RequirementOp::kCertificateField);
+  Expression expression = ExpressionOf(RequirementOp::kCertificateField);
   expression.number = kLeafCertificate;
   expression.key = ToBytes(key);
   expression.match = {MatchOp::kEqual, ToBytes(value), 0};
@@ -58,17 +52,17 @@ Expression AppleAnchor(std::span<const Certificate> chain) {
   // Leaf, one intermediate, root.
   if (chain.size() == 3 && chain[1].HasExtension(kWwdrMarker)) {
     const std::string name = SubjectValue(chain[0], "CN").value_or("");
-    return And(Leaf(RequirementOp::kAnchorAppleGeneric),
+    return And(ExpressionOf(RequirementOp::kAnchorAppleGeneric),
                And(LeafFieldIs("subject.CN", name), HasMarker(1, kWwdrMarker)));
   }
   if (chain.size() == 3 && chain[1].HasExtension(kDeveloperIdCaMarker)) {
     const std::string team = SubjectValue(chain[0], "OU").value_or("");
-    return And(Leaf(RequirementOp::kAnchorAppleGeneric),
+    return And(ExpressionOf(RequirementOp::kAnchorAppleGeneric),
                And(HasMarker(1, kDeveloperIdCaMarker),
                    And(HasMarker(kLeafCertificate, kDeveloperIdLeafMarker),
                        LeafFieldIs("subject.OU", team))));
   }
-  return Leaf(RequirementOp::kAnchorApple);
+  return ExpressionOf(RequirementOp::kAnchorApple);
 }
 
 // The highest certificate in a row, from the leaf on, that belongs to the
@@ -82,7 +76,7 @@ Expression OrganizationAnchor(std::span<const Certificate> chain) {
       ++slot;
     }
   }
-  Expression anchor = Leaf(RequirementOp::kAnchorHash);
+  Expression anchor = ExpressionOf(RequirementOp::kAnchorHash);
   anchor.key = chain[slot].Sha1();
   anchor.number = organization.has_value() && slot + 1 == chain.size()
                       ? kRootCertificate
@@ -96,7 +90,7 @@ std::optional<RequirementExpression> BuildDefaultDesignated(
     std::string_view identifier, std::span<const Certificate> chain,
     bool (*is_apple_root)(const Certificate&)) {
   if (chain.empty()) return std::nullopt;
-  Expression same_identifier = Leaf(RequirementOp::kIdentifier);
+  Expression same_identifier = ExpressionOf(RequirementOp::kIdentifier);
   same_identifier.key = ToBytes(identifier);
   return And(std::move(same_identifier), is_apple_root(chain.back())
                                              ? AppleAnchor(chain)
@@ -107,7 +101,7 @@ std::optional<RequirementExpression> BuildImplicitDesignated(
     std::span<const CdHash> cdhashes) {
   std::optional<Expression> any;
   for (const CdHash& cdhash : cdhashes) {
-    Expression one = Leaf(RequirementOp::kCdHash);
+    Expression one = ExpressionOf(RequirementOp::kCdHash);
     one.key = ToBytes(ByteView(cdhash));
     any = any.has_value()
               ? Join(RequirementOp::kOr, *std::move(any), std::move(one))

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "codesign/base/endian.h"
 #include "codesign/base/error.h"
@@ -16,11 +17,6 @@ namespace {
 constexpr size_t kLongestWord = 255;
 
 // ASCII only, whatever the locale says.
-bool IsDigit(uint8_t byte) { return byte >= '0' && byte <= '9'; }
-bool IsAlphanumeric(uint8_t byte) {
-  return IsDigit(byte) || (byte >= 'a' && byte <= 'z') ||
-         (byte >= 'A' && byte <= 'Z');
-}
 bool IsGraphicOrSpace(uint8_t byte) {
   return (byte >= 0x20 && byte <= 0x7e) || (byte >= '\t' && byte <= '\r');
 }
@@ -30,7 +26,7 @@ enum class Dots { kNeedQuotes, kAllowed };
 // A string the shortest way that Apple knows: bare, quoted or hexadecimal.
 std::string Word(ByteView data, Dots dots = Dots::kNeedQuotes) {
   const auto is_bare = [&](uint8_t byte) {
-    return IsAlphanumeric(byte) || (byte == '.' && dots == Dots::kAllowed);
+    return absl::ascii_isalnum(byte) || (byte == '.' && dots == Dots::kAllowed);
   };
   if (!std::ranges::all_of(data, [&](uint8_t byte) {
         return is_bare(byte) || IsGraphicOrSpace(byte);
@@ -39,7 +35,7 @@ std::string Word(ByteView data, Dots dots = Dots::kNeedQuotes) {
   }
   const std::string_view text = AsText(data);
   if (!data.empty() && std::ranges::all_of(data, is_bare) &&
-      !IsDigit(data.front()) && !IsReservedWord(text)) {
+      !absl::ascii_isdigit(data.front()) && !IsReservedWord(text)) {
     return std::string(text.substr(0, kLongestWord));
   }
   std::string quoted = "\"";

@@ -21,10 +21,8 @@ constexpr std::string_view kAppleIntermediateOrganization = "Apple Inc.";
 
 Truth ToTruth(bool value) { return value ? Truth::kTrue : Truth::kFalse; }
 
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-
 // Takes the digits off the front, without leading zeros.
-std::string_view TakeNumber(std::string_view& text) {
+std::string_view TakeDigits(std::string_view& text) {
   size_t size = 0;
   while (size < text.size() && IsDigit(text[size])) ++size;
   std::string_view digits = text.substr(0, size);
@@ -38,8 +36,8 @@ std::string_view TakeNumber(std::string_view& text) {
 int CompareNumerically(std::string_view a, std::string_view b) {
   while (!a.empty() && !b.empty()) {
     if (IsDigit(a.front()) && IsDigit(b.front())) {
-      const std::string_view number_a = TakeNumber(a);
-      const std::string_view number_b = TakeNumber(b);
+      const std::string_view number_a = TakeDigits(a);
+      const std::string_view number_b = TakeDigits(b);
       if (number_a.size() != number_b.size()) {
         return number_a.size() < number_b.size() ? -1 : 1;
       }

@@ -107,6 +107,13 @@ struct RequirementExpression {
   bool operator==(const RequirementExpression&) const = default;
 };
 
+// A node of this kind with nothing else in it.
+inline RequirementExpression ExpressionOf(RequirementOp op) {
+  RequirementExpression expression;
+  expression.op = op;
+  return expression;
+}
+
 // Levels of the tree: 1 for a leaf.
 size_t RequirementDepth(const RequirementExpression& expression);
 

@@ -8,8 +8,6 @@
 namespace codeseal {
 namespace {
 
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-
 // Literals of the grammar, sorted.
 constexpr std::string_view kReservedWords[] = {
     "absent",  "always",      "anchor",     "and",         "apple",  "cdhash",
@@ -34,7 +32,7 @@ void AppendBase128(Bytes& to, uint64_t value) {
 }
 
 // Takes one number off the front of `text`.
-std::optional<uint64_t> TakeNumber(std::string_view& text) {
+std::optional<uint64_t> TakeOidNumber(std::string_view& text) {
   uint64_t value = 0;
   const auto [stop, error] =
       std::from_chars(text.data(), text.data() + text.size(), value);
@@ -72,10 +70,10 @@ std::optional<uint32_t> RequirementTypeFromName(std::string_view name) {
 }
 
 std::optional<Bytes> OidFromText(std::string_view text) {
-  const std::optional<uint64_t> first = TakeNumber(text);
+  const std::optional<uint64_t> first = TakeOidNumber(text);
   if (!first || *first > 2 || !text.starts_with('.')) return std::nullopt;
   text.remove_prefix(1);
-  const std::optional<uint64_t> second = TakeNumber(text);
+  const std::optional<uint64_t> second = TakeOidNumber(text);
   if (!second || *second > UINT64_MAX - 80 || (*first < 2 && *second > 39)) {
     return std::nullopt;
   }
@@ -83,7 +81,7 @@ std::optional<Bytes> OidFromText(std::string_view text) {
   AppendBase128(oid, *first * 40 + *second);
   while (text.starts_with('.')) {
     text.remove_prefix(1);
-    const std::optional<uint64_t> next = TakeNumber(text);
+    const std::optional<uint64_t> next = TakeOidNumber(text);
     if (!next) return std::nullopt;
     AppendBase128(oid, *next);
   }

@@ -12,6 +12,9 @@
 
 namespace codeseal {
 
+// ASCII only, whatever the locale says.
+constexpr bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+
 // Whether a word means something in the language, so that a string of the same
 // letters needs quotes.
 bool IsReservedWord(std::string_view word);

@@ -1,15 +1,14 @@
 #include "codesign/verify/verifier.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "codesign/base/error.h"
 #include "codesign/base/parallel.h"
 #include "codesign/bundle/bundle_error.h"
+#include "codesign/bundle/links.h"
 #include "codesign/embedded_signature.h"
 #include "codesign/requirement/compiler.h"
 #include "codesign/verify/check_list.h"
@@ -20,11 +19,6 @@ namespace codeseal {
 namespace {
 
 constexpr int kMaxDepth = 32;  // bundles inside bundles
-
-std::string RealPath(const std::string& path) {
-  std::error_code error;
-  return std::filesystem::canonical(path, error).string();
-}
 
 // A bundle whose nested code is being verified, and those around it.
 struct Enclosure {
@@ -128,7 +122,8 @@ NestedReport VerifyNested(const NestedItem& item, const VerifyOptions& options,
     return nested;
   }
   if (code->bundle() != nullptr) {
-    const std::string base = RealPath(code->bundle()->resource_base());
+    const std::string base =
+        RealPath(code->bundle()->resource_base()).value_or("");
     if (enclosure.depth >= kMaxDepth || enclosure.Contains(base)) {
       nested.status =
           BundleError(v1::REASON_BAD_BUNDLE_FORMAT, nested.report.path,
@@ -241,8 +236,8 @@ void CodeVerifier::CheckResources(const ResourceSeal& seal) {
     return;
   }
   const ResourceScope resource_scope = {
-      .base = RealPath(bundle().resource_base()),
-      .main_file = RealPath(bundle().main_file()),
+      .base = RealPath(bundle().resource_base()).value_or(""),
+      .main_file = RealPath(bundle().main_file()).value_or(""),
       .matcher = &*matcher,
       .outer = outer_ == nullptr ? nullptr : outer_->resource_scope};
   const Enclosure enclosure = {

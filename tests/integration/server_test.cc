@@ -414,6 +414,8 @@ TEST_F(ServerTest, promise_37_drain_answers_whatever_was_taken) {
   for (std::thread& each : threads) each.join();
   EXPECT_EQ(refused_count, 4);  // every thread was told
   EXPECT_THAT(lost, SizeIs(0));
+  // Nothing was signed for nobody.
+  EXPECT_EQ(signed_count, server_->EventCount("signed"));
 }
 
 TEST_F(ServerTest, promise_37_drain_ends_streams_after_their_answers) {

@@ -133,6 +133,29 @@ class RepositoryTest(unittest.TestCase):
             rules.check_own_includes_exist, planted, "hsm/x.cc:1", "hsm/x.cc:2"
         )
 
+    def test_local_names(self):
+        self.assert_holds(rules.check_local_names)
+        own = "namespace {{\n\n{}\n}}  // namespace\n"
+        for name in (
+            "constexpr int kSize = 4;",
+            "constexpr char kText[] =",
+            "struct Part {",
+            "enum class Kind { kOne };",
+            "using Json = nlohmann::json;",
+            "absl::StatusOr<int> Read(",
+            "Part(int",
+        ):
+            with self.subTest(name=name):
+                planted = {"hsm/a.cc": own.format(name), "server/a.cc": own.format(name)}
+                self.assert_found(rules.check_local_names, planted)
+                other = own.format(name.replace("nlohmann::", "other::"))
+                planted |= {"hsm/b.cc": other, "hsm/main.cc": other}
+                self.assert_found(rules.check_local_names, planted, "hsm/b.cc:3")
+        using = own.format("using Json = nlohmann::json;")
+        self.assert_found(
+            rules.check_local_names, {"hsm/a.cc": using, "hsm/b.cc": using}
+        )
+
     def test_each_rule_is_tested(self):
         self.assert_holds(rules.check_rules_are_tested)
         code = {"codesign/x.cc": 'if (a) Bad("CD-1");\nif (b) return 0;  // CD-2\n'}

@@ -65,6 +65,8 @@ OWN_INCLUDES = {
     "codesign/assess": ["codesign/"],
     "codesign/image": ["codesign/"],
     "codesign": ["codesign/"],
+    # The statement that client and server make of a grant.
+    "audit/approval": ["codesign/base/", "codeseal/v1/approval.pb.h"],
     "audit": ["codesign/base/", "codesign/cms/"],
     "hsm": ["codesign/base/", "codesign/cms/"],
     "tsa": ["codesign/base/", "codesign/cms/"],
@@ -180,6 +182,49 @@ def check_own_includes_exist(root):
                 problems.append(
                     f"{path}:{number}: include {path.parent / included} instead"
                 )
+    return problems
+
+
+# What stands at the beginning of a line in an unnamed namespace and gives a name
+# to something. A `using` may be repeated, word by word.
+LOCAL_NAMES = [
+    re.compile(r"(?:inline |static )*(?:constexpr|const)\b[^(=]*?\b(\w+)(?:\[\w*\])* ="),
+    re.compile(r"(?:struct|class|enum class|enum) (\w+)"),
+    re.compile(r"using (\w+) ="),
+    re.compile(r"[\w:<>,&* ]*[&* >](\w+)\("),
+    re.compile(r"(\w+)\("),
+]
+
+
+def local_names(root, path):
+    """(line number, name, line) of what the file keeps to itself."""
+    inside = False
+    for number, line in lines(root, path):
+        if line == "namespace {":
+            inside = True
+        elif line == "}  // namespace":
+            inside = False
+        elif inside and line[:1].isalpha():
+            for pattern in LOCAL_NAMES:
+                if match := pattern.match(line):
+                    yield number, match[1], line
+                    break
+
+
+def check_local_names(root):
+    """No two files of a folder use one name for different things: they are
+    compiled together (cmake/Codeseal.cmake), and overloads of one another would
+    be chosen silently."""
+    problems = []
+    seen = {}
+    for path in files(root, ".cc"):
+        if path.parts[0] not in PRODUCT_FOLDERS or path.name == "main.cc":
+            continue
+        for number, name, line in local_names(root, path):
+            other, other_line = seen.setdefault((path.parent, name), (path, line))
+            if other == path or (line.startswith("using ") and line == other_line):
+                continue
+            problems.append(f"{path}:{number}: {name} is a name in {other}, too")
     return problems
 
 

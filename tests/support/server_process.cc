@@ -180,6 +180,17 @@ ServerProcess::~ServerProcess() {
   Wait();
 }
 
+int ServerProcess::EventCount(std::string_view event) const {
+  const std::string text = log();
+  const std::string field = "\"event\":\"" + std::string(event) + "\"";
+  int count = 0;
+  for (size_t at = text.find(field); at != std::string::npos;
+       at = text.find(field, at + 1)) {
+    ++count;
+  }
+  return count;
+}
+
 void ServerProcess::Terminate() const { kill(pid_, SIGTERM); }
 
 int ServerProcess::Wait() {

@@ -111,6 +111,8 @@ class ServerProcess {
   const std::string& address() const { return address_; }  // "127.0.0.1:41235"
   pid_t pid() const { return pid_; }
   std::string log() const { return folder_.Read("log"); }
+  // How many lines of the log are of the event.
+  int EventCount(std::string_view event) const;
 
   // SIGTERM, without waiting.
   void Terminate() const;

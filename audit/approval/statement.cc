@@ -1,5 +1,6 @@
-#include "audit/approval.h"
+#include "audit/approval/statement.h"
 
+#include <cstdint>
 #include <string_view>
 
 #include "codesign/base/digest.h"
@@ -30,24 +31,27 @@ std::string At(absl::Time time) {
 
 }  // namespace
 
-std::string FormatApproval(const ApprovalStatement& statement) {
+std::string FormatApproval(const v1::Grant& grant, bool approves,
+                           ByteView public_key, absl::Time at) {
   std::string text = "codeseal approval v1\n";
   const auto add = [&](std::string_view name, std::string_view value) {
     text += std::string(name) + ": " + Escaped(value) + "\n";
   };
-  add("decision", statement.approves ? "approve" : "reject");
-  add("grant", statement.grant);
-  add("identity", statement.identity);
-  for (const Bytes& each : statement.cdhashes) add("cdhash", HexEncode(each));
-  add("release", statement.release);
-  for (const std::string& each : statement.identifiers) add("identifier", each);
-  add("max_uses", std::to_string(statement.max_uses));
-  add("expires_at", At(statement.expires_at));
-  add("requester", statement.requester);
-  add("reason", statement.reason);
-  add("key", "sha256:" + HexEncode(ComputeDigest(DigestKind::kSha256,
-                                                 statement.public_key)));
-  add("at", At(statement.at));
+  add("decision", approves ? "approve" : "reject");
+  add("grant", grant.id());
+  add("identity", grant.identity());
+  for (const std::string& each : grant.cdhashes()) {
+    add("cdhash", HexEncode(AsBytes(each)));
+  }
+  add("release", grant.release());
+  for (const std::string& each : grant.identifiers()) add("identifier", each);
+  add("max_uses", std::to_string(grant.max_uses()));
+  add("expires_at", At(absl::FromUnixSeconds(grant.expires_at().seconds())));
+  add("requester", grant.requester());
+  add("reason", grant.reason());
+  add("key",
+      "sha256:" + HexEncode(ComputeDigest(DigestKind::kSha256, public_key)));
+  add("at", At(at));
   return text;
 }
 
