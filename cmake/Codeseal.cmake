@@ -132,7 +132,13 @@ function(codeseal_test name)
   include(GoogleTest)
   # Lists the tests when ctest starts, not when the program is linked: a
   # program that needs a token must not be run by the build.
+  # The long form of a test is another test: properties go by name.
+  set(prefix "")
+  if(stress IN_LIST ARG_LABELS)
+    set(prefix stress.)
+  endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+    TEST_PREFIX "${prefix}"
     PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
                RUN_SERIAL ${ARG_SERIAL} ENVIRONMENT "${ARG_ENV}")
   foreach(label ${ARG_LABELS})
