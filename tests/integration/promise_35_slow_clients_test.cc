@@ -44,9 +44,10 @@ v1::SignRequest NewRequest(const std::string& identity) {
 
 TEST(Promise35Test, promise_35_streams_that_nobody_reads_are_bounded) {
   ServerWorld world;
-  const ServerProcess server(world.WriteConfig(world.Config(
-      world.TokensSection(), world.IdentitiesSection(),
-      "limits: {stream_window: " + std::to_string(kWindow) + "}\n")));
+  const ServerProcess server(world.WriteConfig(
+      world.Config(world.TokensSection(), world.IdentitiesSection(),
+                   "limits: {queue: 100000, queue_age: 60s, stream_window: " +
+                       std::to_string(kWindow) + "}\n")));
   TestClient reader(server.address(), world.tls_ca(), world.client());
   ASSERT_THAT(reader.Sign(NewRequest("ec")), IsOk());
   const long before = MemoryOf(server.pid());
