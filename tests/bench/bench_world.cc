@@ -6,6 +6,8 @@
 #include "grpcpp/security/credentials.h"
 #include "tests/support/fault_shim.h"
 #include "tests/support/server_process.h"
+#include "tests/support/timestamp_authority.h"
+#include "tests/support/timestamp_server.h"
 
 namespace codeseal::bench {
 
@@ -29,8 +31,8 @@ struct BenchWorld::Impl {
         ", label: main, pin_source: \"file:" + world.softhsm().pin_file() +
         "\", sessions: " + std::to_string(options.session_count) + "}\n";
     std::string more;
-    if (options.ledger) more += "state: {sqlite: {path: ledger.db}}\n";
-    if (options.audit) {
+    if (options.parts.ledger) more += "state: {sqlite: {path: ledger.db}}\n";
+    if (options.parts.audit) {
       world.softhsm().AddToken("logkey");
       world.AddKey("logkey", "07", KeyAlgorithm::kP256);
       tokens +=
@@ -41,8 +43,29 @@ struct BenchWorld::Impl {
           "audit: {dir: auditlog, origin: log.example/bench, key: {token: "
           "logkey, id: \"07\"}}\n";
     }
-    server.emplace(world.WriteConfig(
-        world.Config(tokens, world.IdentitiesSection(), more)));
+    std::string terms;
+    if (options.parts.policy) {
+      terms +=
+          "    rules: {identifiers: [\"com.example.*\"], forbid_flags: "
+          "[library-validation], entitlements_deny: [\"*get-task-allow\"], "
+          "entitlements_allow: [\"com.apple.security.*\"], min_digest: "
+          "sha256}\n";
+    }
+    if (options.parts.timestamps) {
+      stamps.emplace(authority);
+      terms += "    timestamp: {tsa: test, mode: required}\n";
+      more += "tsa:\n  test: {urls: [\"" + stamps->url() + "\"], roots: " +
+              world.folder().Write("tsa-roots.pem", authority.root().Pem()) +
+              "}\n";
+    }
+    const bool ec = options.key == BenchKey::kP256;
+    server.emplace(world.WriteConfig(world.Config(
+        tokens,
+        "identities:\n" + ServerWorld::Identity(
+                              identity, "main", ec ? "02" : "01",
+                              ec ? "main-02.chain.pem" : "main-01.chain.pem",
+                              terms),
+        more)));
     raw = {
         .module = module,
         .token_label = "main",
@@ -56,6 +79,8 @@ struct BenchWorld::Impl {
 
   std::string identity;
   ServerWorld world;
+  testing::TimestampAuthority authority;
+  std::optional<testing::TimestampServer> stamps;
   std::optional<FaultShim> shim;
   std::optional<ServerProcess> server;
   RawToken::Options raw;

@@ -17,12 +17,20 @@ namespace codeseal::bench {
 
 enum class BenchKey { kRsa2048, kP256 };
 
+// What a server does besides signing.
+struct BenchParts {
+  bool policy = false;  // identifiers, flags, entitlements with rules
+  bool ledger = false;  // it keeps what it signs
+  bool audit = false;   // it keeps its log; the log's key is on a token as slow
+  // From an authority in this process that answers at once.
+  bool timestamps = false;
+};
+
 struct BenchWorldOptions {
   BenchKey key = BenchKey::kRsa2048;
   size_t session_count = 4;
   bool slow_token = false;  // each C_Sign takes 20 ms more, for both sides
-  bool ledger = false;      // the server keeps what it signs
-  bool audit = false;  // the server keeps its log, the key on a token as slow
+  BenchParts parts;
 };
 
 // One object at a time: the token is chosen by the environment of this process.
