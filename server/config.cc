@@ -51,6 +51,7 @@ void ReadTls(YamlSection& section, TlsConfig& tls) {
   section.ReadPath("key", kRequired, tls.key);
   section.ReadPath("client_ca", kRequired, tls.client_ca);
   section.ReadPath("deny_list", kOptional, tls.deny_list);
+  section.ReadPath("client_crl", kOptional, tls.client_crl);
   section.Finish();
 }
 
@@ -228,34 +229,40 @@ void ReadApprovals(YamlSection& section, ApprovalConfig& approvals) {
   }
 }
 
+// A SHA-256 as openssl prints it, or plain.
+bool ReadFingerprint(YamlSection& section, const char* key, const char* of,
+                     std::string& fingerprint) {
+  if (!section.ReadString(key, kOptional, fingerprint)) return false;
+  std::erase(fingerprint, ':');
+  std::transform(fingerprint.begin(), fingerprint.end(), fingerprint.begin(),
+                 [](char c) {
+                   return c >= 'A' && c <= 'F' ? static_cast<char>(c + 32) : c;
+                 });
+  if (fingerprint.size() != 64 || !IsLowerHex(fingerprint)) {
+    section.Report(key, "want the " + std::string(of) +
+                            "'s SHA-256, 64 hexadecimal digits");
+  }
+  return true;
+}
+
 void ReadPeerRule(YamlSection& section, std::vector<PeerRule>& rules) {
   PeerRule rule;
   const bool spiffe = section.ReadString("spiffe", kOptional, rule.spiffe);
   const bool dns = section.ReadString("dns", kOptional, rule.dns);
   const bool fingerprint =
-      section.ReadString("fingerprint", kOptional, rule.fingerprint);
+      ReadFingerprint(section, "fingerprint", "certificate", rule.fingerprint);
+  const bool key = ReadFingerprint(section, "key_fingerprint", "public key",
+                                   rule.key_fingerprint);
   const bool oidc = section.ReadSection(
       "oidc", kOptional,
       [&](YamlSection& token) { ReadTokenRule(token, rule); });
-  if (!spiffe && !dns && !fingerprint && !oidc) {
+  if (!spiffe && !dns && !fingerprint && !key && !oidc) {
     section.Report("spiffe",
-                   "want at least one of spiffe, dns, fingerprint, oidc");
+                   "want at least one of spiffe, dns, fingerprint, "
+                   "key_fingerprint, oidc");
   }
   if (spiffe && !rule.spiffe.starts_with("spiffe://")) {
     section.Report("spiffe", "want a pattern that starts with spiffe://");
-  }
-  if (fingerprint) {
-    // As openssl prints it, or plain.
-    std::erase(rule.fingerprint, ':');
-    std::transform(rule.fingerprint.begin(), rule.fingerprint.end(),
-                   rule.fingerprint.begin(), [](char c) {
-                     return c >= 'A' && c <= 'F' ? static_cast<char>(c + 32)
-                                                 : c;
-                   });
-    if (rule.fingerprint.size() != 64 || !IsLowerHex(rule.fingerprint)) {
-      section.Report("fingerprint",
-                     "want the certificate's SHA-256, 64 hexadecimal digits");
-    }
   }
   section.Finish();
   rules.push_back(std::move(rule));

@@ -26,10 +26,6 @@
 
 namespace codeseal {
 
-// How long a change of a file that the configuration names goes unnoticed, of
-// those that are read again.
-inline constexpr absl::Duration kLookInterval = absl::Milliseconds(500);
-
 // As messages name a text of the configuration.
 inline std::string Quoted(std::string_view text) {
   return "'" + std::string(text) + "'";
@@ -46,6 +42,7 @@ struct TlsConfig {
   std::string key;          // PEM
   std::string client_ca;    // PEM
   std::string deny_list;    // see peer.h; empty: nobody is denied
+  std::string client_crl;   // see client_revocation.h; empty: none is revoked
 };
 
 // Who may use an identity: every field that is given must fit.
@@ -53,6 +50,9 @@ struct PeerRule {
   std::string spiffe;       // pattern of a URI SAN, '*' stops at '/'
   std::string dns;          // pattern of a DNS SAN, '*' stops at '.'
   std::string fingerprint;  // SHA-256 of the certificate, lower-case hex
+  // SHA-256 of the public key (SubjectPublicKeyInfo), which a renewed
+  // certificate may keep; lower-case hex.
+  std::string key_fingerprint = {};
   // A token of this provider (`oidc`), with exactly these claims.
   std::string provider = {};
   std::map<std::string, std::string> claims = {};

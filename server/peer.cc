@@ -1,7 +1,6 @@
 #include "server/peer.h"
 
 #include <algorithm>
-#include <system_error>
 #include <utility>
 
 #include "codesign/base/error.h"
@@ -10,8 +9,6 @@
 
 namespace codeseal {
 namespace {
-
-// How long a change of the deny list may go unnoticed.
 
 bool AnyMatches(const std::string& pattern,
                 const std::vector<std::string>& names, char separator) {
@@ -33,13 +30,15 @@ bool WorkloadFits(const PeerRule& rule, const WorkloadIdentity* workload) {
 
 bool RuleFits(const PeerRule& rule, const Peer& peer) {
   if (rule.spiffe.empty() && rule.dns.empty() && rule.fingerprint.empty() &&
-      rule.provider.empty()) {
+      rule.key_fingerprint.empty() && rule.provider.empty()) {
     return false;
   }
   return WorkloadFits(rule, peer.workload.get()) &&
          (rule.spiffe.empty() || AnyMatches(rule.spiffe, peer.uris, '/')) &&
          (rule.dns.empty() || AnyMatches(rule.dns, peer.dns_names, '.')) &&
-         (rule.fingerprint.empty() || rule.fingerprint == peer.fingerprint);
+         (rule.fingerprint.empty() || rule.fingerprint == peer.fingerprint) &&
+         (rule.key_fingerprint.empty() ||
+          rule.key_fingerprint == peer.key_fingerprint);
 }
 
 absl::Status NotAuthorised(const char* message) {
@@ -61,14 +60,14 @@ bool AnyRuleFits(std::span<const PeerRule> rules, const Peer& peer) {
   });
 }
 
-absl::StatusOr<std::unique_ptr<PeerGate>> PeerGate::Create(
-    const std::string& deny_list, const Clock& clock) {
-  std::unique_ptr<PeerGate> gate(new PeerGate(deny_list, clock));
-  if (!deny_list.empty()) {
-    // The time is taken first: a change while reading is seen later.
-    std::error_code error;
-    gate->written_at_ = std::filesystem::last_write_time(deny_list, error);
-    ASSIGN_OR_RETURN(gate->denied_, LoadDenyList(deny_list));
+absl::StatusOr<std::unique_ptr<PeerGate>> PeerGate::Create(const TlsConfig& tls,
+                                                           const Clock& clock) {
+  std::unique_ptr<PeerGate> gate(new PeerGate(tls.deny_list, clock));
+  if (!tls.deny_list.empty()) {
+    ASSIGN_OR_RETURN(gate->denied_, LoadDenyList(tls.deny_list));
+  }
+  if (!tls.client_crl.empty()) {
+    ASSIGN_OR_RETURN(gate->revocation_, ClientRevocation::Create(tls));
   }
   return gate;
 }
@@ -83,30 +82,27 @@ absl::Status PeerGate::Check(const Peer& peer) {
                      v1::REASON_BAD_IDENTITY_TOKEN,
                      "the identity token has expired");
   }
-  if (deny_list_.empty()) return absl::OkStatus();
+  if (!deny_list_.empty()) RETURN_IF_ERROR(CheckDenyList(peer, now));
+  if (revocation_ == nullptr) return absl::OkStatus();
+  return revocation_->Check(peer, now);
+}
+
+absl::Status PeerGate::CheckDenyList(const Peer& peer, absl::Time now) {
   const std::lock_guard lock(mutex_);
-  ReloadIfChanged(now);
+  if (deny_list_file_.IsTimeToLook(now) && deny_list_file_.HaveChanged()) {
+    absl::StatusOr<std::vector<PeerRule>> denied = LoadDenyList(deny_list_);
+    if (denied.ok()) {
+      denied_ = *std::move(denied);
+      Log(LogLevel::kInfo, "deny_list_loaded",
+          {{"entries", std::to_string(denied_.size())}});
+    } else {
+      LogStatus(LogLevel::kError, "deny_list_unreadable", denied.status());
+    }
+  }
   if (AnyRuleFits(denied_, peer)) {
     return NotAuthorised("the client certificate is on the deny list");
   }
   return absl::OkStatus();
-}
-
-void PeerGate::ReloadIfChanged(absl::Time now) {
-  if (now >= looked_at_ && now < looked_at_ + kLookInterval) return;
-  looked_at_ = now;
-  std::error_code error;
-  const auto written_at = std::filesystem::last_write_time(deny_list_, error);
-  if (written_at == written_at_) return;  // also: still missing
-  absl::StatusOr<std::vector<PeerRule>> denied = LoadDenyList(deny_list_);
-  if (denied.ok()) {
-    denied_ = *std::move(denied);
-    Log(LogLevel::kInfo, "deny_list_loaded",
-        {{"entries", std::to_string(denied_.size())}});
-  } else {
-    LogStatus(LogLevel::kError, "deny_list_unreadable", denied.status());
-  }
-  written_at_ = written_at;
 }
 
 }  // namespace codeseal

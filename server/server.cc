@@ -282,7 +282,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
                      WorkloadVerifier::Create(config.oidc, clock));
     parts->peers.VerifyTokensWith(*parts->workloads);
   }
-  ASSIGN_OR_RETURN(parts->gate, PeerGate::Create(config.tls.deny_list, clock));
+  ASSIGN_OR_RETURN(parts->gate, PeerGate::Create(config.tls, clock));
   ASSIGN_OR_RETURN(IdentityStoreOptions options,
                    StoreOptions(config, clock, /*lock=*/true));
   options.is_apple_root = is_apple_root;
@@ -377,7 +377,7 @@ absl::Status Server::CheckConfig(const ServerConfig& config,
                                  const IdentityStore::TokenFactory& make_token,
                                  const Clock& clock) {
   RETURN_IF_ERROR(TlsFiles::Load(config.tls).status());
-  RETURN_IF_ERROR(PeerGate::Create(config.tls.deny_list, clock).status());
+  RETURN_IF_ERROR(PeerGate::Create(config.tls, clock).status());
   RETURN_IF_ERROR(
       TimestampAuthorities::Create(config.authorities, clock).status());
   ASSIGN_OR_RETURN(IdentityStoreOptions options,

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "codesign/base/digest.h"
 #include "codesign/base/error.h"
 #include "codesign/cms/certificate.h"
 #include "grpc/grpc_security_constants.h"
@@ -46,21 +47,30 @@ absl::StatusOr<std::shared_ptr<const Peer>> PeerReader::Read(
                      v1::REASON_NOT_AUTHORISED,
                      "the call came without a client certificate");
   }
+  // What the peer sent above it.
+  std::string all = pem[0];
+  for (const std::string& more :
+       Values(context, GRPC_X509_PEM_CERT_CHAIN_PROPERTY_NAME)) {
+    all += more;
+  }
   {
     const std::lock_guard lock(mutex_);
-    const auto known = by_pem_.find(pem[0]);
+    const auto known = by_pem_.find(all);
     if (known != by_pem_.end()) return known->second;
   }
-  ASSIGN_OR_RETURN(const std::vector<Certificate> certificates,
-                   Certificate::ParsePem(pem[0]));
+  ASSIGN_OR_RETURN(std::vector<Certificate> certificates,
+                   Certificate::ParsePem(all));
   auto peer = std::make_shared<Peer>();
   peer->uris = Values(context, GRPC_PEER_URI_PROPERTY_NAME);
   peer->dns_names = Values(context, GRPC_PEER_DNS_PROPERTY_NAME);
   peer->fingerprint = HexEncode(certificates.front().Sha256());
+  peer->key_fingerprint = HexEncode(ComputeDigest(
+      DigestKind::kSha256, certificates.front().SubjectPublicKeyInfo()));
   peer->not_after = certificates.front().not_after();
+  peer->chain = std::move(certificates);
   const std::lock_guard lock(mutex_);
   if (by_pem_.size() >= kMaxRememberedPeers) by_pem_.clear();
-  by_pem_[pem[0]] = peer;
+  by_pem_[all] = peer;
   return peer;
 }
 

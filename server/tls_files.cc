@@ -1,7 +1,5 @@
 #include "server/tls_files.h"
 
-#include <sys/stat.h>
-
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -100,34 +98,14 @@ class FetchedCredentials : public grpc::ServerCredentials {
 absl::StatusOr<std::unique_ptr<TlsFiles>> TlsFiles::Load(
     const TlsConfig& config) {
   std::unique_ptr<TlsFiles> files(new TlsFiles(config));
-  // Before the reading: a change meanwhile is seen at the next look.
-  files->identity_ = files->Identity();
   ASSIGN_OR_RETURN(files->material_, Read(config));
-  files->looked_at_ = absl::Now();
   return files;
 }
 
-std::string TlsFiles::Identity() const {
-  std::string identity;
-  for (const std::string* path :
-       {&config_.client_ca, &config_.certificate, &config_.key}) {
-    struct stat info{};
-    if (stat(path->c_str(), &info) == 0) {
-      absl::StrAppend(&identity, info.st_ino, ".", info.st_size, ".",
-                      info.st_mtim.tv_sec, ".", info.st_mtim.tv_nsec);
-    }
-    identity += ';';
-  }
-  return identity;
-}
-
 void TlsFiles::LookLocked(absl::Time now) {
-  if (now >= looked_at_ && now < looked_at_ + kLookInterval) return;
-  looked_at_ = now;
-  std::string identity = Identity();
+  if (!files_.IsTimeToLook(now)) return;
   // What was refused may have been read while it was written.
-  if (identity == identity_ && fault_.ok()) return;
-  identity_ = std::move(identity);
+  if (!files_.HaveChanged() && fault_.ok()) return;
   absl::StatusOr<TlsMaterial> read = Read(config_);
   const bool is_news = Message(read.status()) != Message(fault_);
   fault_ = read.status();

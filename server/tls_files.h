@@ -22,6 +22,7 @@
 #include "absl/time/time.h"
 #include "grpcpp/security/server_credentials.h"
 #include "server/config.h"
+#include "server/watched_files.h"
 
 namespace codeseal {
 
@@ -50,18 +51,18 @@ class TlsFiles {
   std::shared_ptr<grpc::ServerCredentials> MakeCredentials();
 
  private:
-  explicit TlsFiles(const TlsConfig& config) : config_(config) {}
+  explicit TlsFiles(const TlsConfig& config)
+      : config_(config),
+        files_({config.client_ca, config.certificate, config.key}) {}
 
   void LookLocked(absl::Time now);
-  std::string Identity() const;
 
   const TlsConfig config_;
   mutable std::mutex mutex_;
+  WatchedFiles files_;
   TlsMaterial material_;
   bool is_taken_ = false;
-  std::string identity_;  // of the files that were read last
-  absl::Status fault_;    // why they were refused
-  absl::Time looked_at_ = absl::InfinitePast();
+  absl::Status fault_;  // why they were refused
 };
 
 }  // namespace codeseal

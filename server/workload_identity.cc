@@ -4,10 +4,8 @@
 
 #include <algorithm>
 #include <condition_variable>
-#include <filesystem>
 #include <mutex>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -16,6 +14,7 @@
 #include "codesign/base/mapped_file.h"
 #include "server/json_web_token.h"
 #include "server/log.h"
+#include "server/watched_files.h"
 
 namespace codeseal {
 namespace {
@@ -76,7 +75,8 @@ absl::StatusOr<std::vector<JsonWebKey>> ReadKeyFile(const std::string& path) {
 // One issuer with its keys.
 class WorkloadVerifier::Provider {
  public:
-  explicit Provider(OidcProviderConfig config) : config_(std::move(config)) {}
+  explicit Provider(OidcProviderConfig config)
+      : config_(std::move(config)), files_({config_.keys_file}) {}
   ~Provider() {
     {
       const std::lock_guard lock(mutex_);
@@ -94,8 +94,6 @@ class WorkloadVerifier::Provider {
       fetcher_ = std::thread([this] { FetchAgainAndAgain(); });
       return absl::OkStatus();
     }
-    std::error_code error;
-    written_at_ = std::filesystem::last_write_time(config_.keys_file, error);
     ASSIGN_OR_RETURN(keys_, ReadKeyFile(config_.keys_file));
     if (!keys_.empty()) return absl::OkStatus();
     return WithSubject(
@@ -146,14 +144,7 @@ class WorkloadVerifier::Provider {
   }
 
   void ReloadIfChanged() {
-    const absl::Time now = absl::Now();
-    if (now < looked_at_ + kLookInterval) return;
-    looked_at_ = now;
-    std::error_code error;
-    const auto written_at =
-        std::filesystem::last_write_time(config_.keys_file, error);
-    if (written_at == written_at_) return;
-    written_at_ = written_at;
+    if (!files_.IsTimeToLook(absl::Now()) || !files_.HaveChanged()) return;
     TakeKeys(ReadKeyFile(config_.keys_file));
   }
 
@@ -196,9 +187,8 @@ class WorkloadVerifier::Provider {
 
   const OidcProviderConfig config_;
   std::mutex mutex_;
+  WatchedFiles files_;  // the one, if keys are in a file
   std::vector<JsonWebKey> keys_;
-  std::filesystem::file_time_type written_at_;
-  absl::Time looked_at_ = absl::InfinitePast();
   absl::Time fetched_at_ = absl::InfinitePast();
   bool is_fetching_ = false;  // or asked to
   bool stopping_ = false;

@@ -14,12 +14,15 @@
 
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "codesign/base/digest.h"
 #include "codesign/base/error.h"
 #include "codesign/cms/apple_cms.h"
+#include "codesign/cms/certificate.h"
 #include "codesign/code_directory.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/integration/test_client.h"
+#include "tests/support/forged_cms.h"
 #include "tests/support/server_process.h"
 #include "tests/support/sign_request_builder.h"
 #include "tests/support/status_matchers.h"
@@ -303,6 +306,25 @@ TEST_F(ServerTest, promise_27_only_the_trusted_authoritys_living_clients) {
   EXPECT_THAT(client_->Sign(NewRequest("rsa")), IsOk());
 }
 
+TEST_F(ServerTest, promise_27_a_pinned_key_and_no_other) {
+  const ClientFiles files = world_.AddClient("pinned", {});
+  const auto certificate =
+      Certificate::ParsePem(world_.folder().Read("pinned.pem"));
+  ASSERT_THAT(certificate, IsOk());
+  const std::string pin = HexEncode(ComputeDigest(
+      DigestKind::kSha256, certificate->front().SubjectPublicKeyInfo()));
+  std::string config = world_.Config();
+  const std::string rule =
+      "spiffe: \"" + std::string(ServerWorld::kClientUri) + "\"";
+  const size_t last = config.rfind(rule);
+  ASSERT_NE(last, std::string::npos);
+  config.replace(last, rule.size(), "key_fingerprint: " + pin);
+  Start(config);
+  EXPECT_THAT(NewClient(files).Sign(NewRequest("ec")), IsOk());
+  EXPECT_THAT(client_->Sign(NewRequest("ec")),
+              HasReason(v1::REASON_IDENTITY_NOT_FOUND));
+}
+
 TEST_F(ServerTest, promise_28_expiry_bites_on_an_open_connection) {
   Start();
   CertificateSpec spec;
@@ -335,6 +357,43 @@ TEST_F(ServerTest, promise_28_the_deny_list_bites_on_an_open_connection) {
   }
   EXPECT_THAT(status, HasReason(v1::REASON_NOT_AUTHORISED));
   EXPECT_THAT(status, HasMessage("deny list"));
+}
+
+TEST_F(ServerTest, promise_28_a_revocation_bites_on_an_open_connection) {
+  const auto write_list = [&](const std::vector<Certificate>& revoked) {
+    world_.folder().Write("clients.crl",
+                          AsText(testing::MakeRevocationList(
+                              world_.tls_authority(), {.revoked = revoked})));
+  };
+  write_list({});
+  std::string config = world_.Config();
+  config.replace(config.find("tls-ca.pem}"), 11,
+                 "tls-ca.pem, client_crl: clients.crl}");
+  Start(config);
+  CertificateSpec spec;
+  spec.uris = {ServerWorld::kClientUri};
+  const ClientFiles files = world_.AddClient("leaver", spec);
+  TestClient leaver = NewClient(files);
+  ASSERT_THAT(leaver.Sign(NewRequest("ec")), IsOk());
+  const auto certificate =
+      Certificate::ParsePem(world_.folder().Read("leaver.pem"));
+  ASSERT_THAT(certificate, IsOk());
+  write_list({certificate->front()});
+  absl::Status status;
+  const absl::Time give_up = absl::Now() + absl::Seconds(15);
+  while (status.ok() && absl::Now() < give_up) {
+    status = leaver.Sign(NewRequest("ec")).status();
+  }
+  EXPECT_THAT(status, HasReason(v1::REASON_NOT_AUTHORISED));
+  EXPECT_THAT(status, HasMessage("is revoked"));
+  EXPECT_THAT(client_->Sign(NewRequest("ec")), IsOk());
+  // A list that cannot be read changes nothing.
+  world_.folder().Write("clients.crl", "no list");
+  absl::SleepFor(absl::Seconds(1));
+  EXPECT_THAT(leaver.Sign(NewRequest("ec")),
+              HasReason(v1::REASON_NOT_AUTHORISED));
+  EXPECT_THAT(client_->Sign(NewRequest("ec")), IsOk());
+  EXPECT_THAT(server_->log(), HasSubstr("client_crl_unreadable"));
 }
 
 // --- keys --------------------------------------------------------------------

@@ -72,6 +72,7 @@ class ServerWorld {
   // A server certificate certified by the same; "server" is in use.
   ClientFiles AddServer(const std::string& name);
   std::string tls_ca() const { return folder_.Path("tls-ca.pem"); }
+  const TestIdentity& tls_authority() const { return tls_ca_; }
   // The code-signing root, which chains end in.
   std::string code_ca() const { return folder_.Path("code-ca.pem"); }
 

@@ -22,7 +22,7 @@ using ::testing::Not;
 
 constexpr char kComplete[] = R"(version: 1
 listen: {address: "127.0.0.1:0", max_connections: 64, per_peer: 8}
-tls: {certificate: file, key: file, client_ca: file, deny_list: file}
+tls: {certificate: file, key: file, client_ca: file, deny_list: file, client_crl: file}
 tokens:
   main:
     module: file
@@ -59,6 +59,7 @@ identities:
     timestamp: {tsa: apple, mode: preferred, also: [own]}
     allow:
       - {spiffe: "spiffe://corp/ci/*", dns: "*.ci"}
+      - {key_fingerprint: "FE:23456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF"}
       - {fingerprint: "01:23456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF"}
 limits: {message: 1MiB, item: 8MiB, buffered: 64MiB, streams: 5,
          stream_window: 6, queue: 7, queue_age: 8s, deadline: 1m, drain: 2m}
@@ -126,6 +127,7 @@ TEST_F(ConfigTest, ReadsEveryKey) {
   EXPECT_EQ(config.tls.key, file);
   EXPECT_EQ(config.tls.client_ca, file);
   EXPECT_EQ(config.tls.deny_list, file);
+  EXPECT_EQ(config.tls.client_crl, file);
 
   EXPECT_EQ(config.state.ledger, folder_.Path("ledger.db"));
   EXPECT_EQ(config.state.retention, absl::Hours(24));
@@ -188,10 +190,12 @@ TEST_F(ConfigTest, ReadsEveryKey) {
   EXPECT_THAT(identity.rules.entitlements_deny, ElementsAre("get-task-allow"));
   EXPECT_TRUE(identity.rules.allow_digest_only);
   EXPECT_TRUE(identity.rules.allow_packages);
-  ASSERT_EQ(identity.allow.size(), 2u);
+  ASSERT_EQ(identity.allow.size(), 3u);
   EXPECT_EQ(identity.allow[0].spiffe, "spiffe://corp/ci/*");
   EXPECT_EQ(identity.allow[0].dns, "*.ci");
-  EXPECT_EQ(identity.allow[1].fingerprint,
+  EXPECT_EQ(identity.allow[1].key_fingerprint,
+            "fe23456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
+  EXPECT_EQ(identity.allow[2].fingerprint,
             "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
 
   EXPECT_EQ(config.limits.message, size_t{1} << 20);
@@ -363,9 +367,10 @@ TEST_F(ConfigTest, OneFaultIsOneProblem) {
       {", id: \"01ff\"", "", "want the key's id (hexadecimal), its label"},
       {"imported-allowed", "lax", "'lax' is not one of strict, imported-"},
       {"01:23456789", "1:23456789", "want the certificate's SHA-256"},
+      {"FE:23456789", "E:23456789", "want the public key's SHA-256"},
       {"spiffe://corp", "https://corp", "starts with spiffe://"},
       {"{spiffe: \"spiffe://corp/ci/*\", dns: \"*.ci\"}", "{}",
-       "want at least one of spiffe, dns, fingerprint"},
+       "want at least one of spiffe, dns, fingerprint, key_fingerprint"},
       {"message: 1MiB", "message: 1MB", "'1MB' is not a size such as 4MiB"},
       {"item: 8MiB", "item: 65MiB", "buffered: must be at least as large"},
       {"[runtime,", "[walktime,", "rules.require_flags: "},

@@ -49,7 +49,7 @@ class PackageSigningTest : public testing::ServerFixture {
     ASSERT_THAT(store, IsOk());
     store_ = *std::move(store);
     store_->LoadKeys(absl::Seconds(30));
-    auto gate = PeerGate::Create("", clock_);
+    auto gate = PeerGate::Create(TlsConfig(), clock_);
     ASSERT_THAT(gate, IsOk());
     gate_ = *std::move(gate);
     auto timestamps = TimestampAuthorities::Create(config_.authorities, clock_);

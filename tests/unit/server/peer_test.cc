@@ -42,6 +42,16 @@ TEST(PeerRuleTest, EveryGivenFieldMustFit) {
   EXPECT_FALSE(AnyRuleFits({}, peer));
 }
 
+TEST(PeerRuleTest, APinnedKeyIsTheKeyAndNothingElse) {
+  Peer peer = Runner();
+  peer.key_fingerprint = std::string(64, 'c');
+  PeerRule rule;
+  rule.key_fingerprint = std::string(64, 'c');
+  EXPECT_TRUE(AnyRuleFits(std::vector<PeerRule>{rule}, peer));
+  rule.key_fingerprint = peer.fingerprint;
+  EXPECT_FALSE(AnyRuleFits(std::vector<PeerRule>{rule}, peer));
+}
+
 TEST(PeerTest, NameIsTheFirstThatExists) {
   Peer peer = Runner();
   EXPECT_EQ(peer.Name(), "spiffe://corp/ci/runner");
@@ -53,7 +63,7 @@ TEST(PeerTest, NameIsTheFirstThatExists) {
 
 TEST(PeerGateTest, ExpiryIsCheckedAtEveryCall) {
   FakeClock clock(kNow);
-  const auto gate = PeerGate::Create("", clock);
+  const auto gate = PeerGate::Create(TlsConfig(), clock);
   ASSERT_THAT(gate, IsOk());
   EXPECT_THAT((*gate)->Check(Runner()), IsOk());
   clock.Advance(absl::Hours(1));
@@ -73,13 +83,18 @@ class DenyListTest : public ::testing::Test {
 
   testing::TempFolder folder_;
   const std::string path_ = folder_.Path("deny.yaml");
+  const TlsConfig tls_ = [this] {
+    TlsConfig tls;
+    tls.deny_list = path_;
+    return tls;
+  }();
   int write_count_ = 0;
   FakeClock clock_{kNow};
 };
 
 TEST_F(DenyListTest, IsReadAgainWhenItChanges) {
   Write("version: 1\ndeny: []\n");
-  const auto gate = PeerGate::Create(path_, clock_);
+  const auto gate = PeerGate::Create(tls_, clock_);
   ASSERT_THAT(gate, IsOk());
   EXPECT_THAT((*gate)->Check(Runner()), IsOk());
   Write("version: 1\ndeny: [{dns: runner.ci.example.com}]\n");
@@ -92,7 +107,7 @@ TEST_F(DenyListTest, IsReadAgainWhenItChanges) {
 
 TEST_F(DenyListTest, ABadListLeavesTheLastGoodOneInForce) {
   Write("version: 1\ndeny: [{dns: runner.ci.example.com}]\n");
-  const auto gate = PeerGate::Create(path_, clock_);
+  const auto gate = PeerGate::Create(tls_, clock_);
   ASSERT_THAT(gate, IsOk());
   for (const char* const bad : {"deny: [", "", "version: 1\ndeny: {}\n"}) {
     Write(bad);
@@ -105,7 +120,7 @@ TEST_F(DenyListTest, ABadListLeavesTheLastGoodOneInForce) {
 }
 
 TEST_F(DenyListTest, MustBeReadableAtTheStart) {
-  EXPECT_THAT(PeerGate::Create(path_, clock_),
+  EXPECT_THAT(PeerGate::Create(tls_, clock_),
               HasReason(v1::REASON_FILE_NOT_FOUND));
 }
 

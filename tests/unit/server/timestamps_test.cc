@@ -159,7 +159,7 @@ class TimestampedRequestTest : public testing::ServerFixture {
   void Start() {
     store_ = MakeStore().value();
     store_->LoadKeys(absl::Seconds(30));
-    gate_ = PeerGate::Create("", clock_).value();
+    gate_ = PeerGate::Create(TlsConfig(), clock_).value();
     timestamps_ =
         TimestampAuthorities::Create(config_.authorities, clock_).value();
     handler_ =
