@@ -19,6 +19,7 @@
 #include "codesign/base/error.h"
 #include "codesign/cms/certificate.h"
 #include "codesign/code_directory.h"
+#include "codesign/entitlements.h"
 #include "codesign/launch_constraint.h"
 #include "codesign/requirement/compiler.h"
 #include "codesign/requirement/requirement.h"
@@ -221,6 +222,13 @@ absl::StatusOr<RequirementSource> LoadRequirement(const std::string& argument) {
 
 }  // namespace
 
+absl::StatusOr<Bytes> LoadEntitlements(const std::string& path) {
+  ASSIGN_OR_RETURN(Bytes content, ReadSmallFile(path));
+  const absl::Status fault = BuildEntitlements(content).status();
+  if (!fault.ok()) return WithSubject(fault, path);
+  return content;
+}
+
 absl::StatusOr<SigningOptions> ReadSigningOptions(const SignCommand& command) {
   SigningOptions options;
   if (!command.identifier.empty()) options.identifier = command.identifier;
@@ -249,7 +257,7 @@ absl::StatusOr<SigningOptions> ReadSigningOptions(const SignCommand& command) {
   }
   if (!command.entitlements_path.empty()) {
     ASSIGN_OR_RETURN(options.entitlements,
-                     ReadSmallFile(command.entitlements_path));
+                     LoadEntitlements(command.entitlements_path));
   }
   if (!command.requirement.empty()) {
     RETURN_IF_ERROR(SetRequirements(command.requirement, options));

@@ -22,6 +22,11 @@ namespace codeseal::client {
 // subject; the faults of files; REASON_REQUIREMENT_SYNTAX.
 absl::StatusOr<SigningOptions> ReadSigningOptions(const SignCommand& command);
 
+// The entitlements that an option names: what BuildEntitlements() takes.
+// Errors: those of ReadSmallFile(); BuildEntitlements()'s, with the file as
+// subject.
+absl::StatusOr<Bytes> LoadEntitlements(const std::string& path);
+
 struct TimestampWish {
   v1::TimestampMode mode = v1::TIMESTAMP_MODE_UNSPECIFIED;
   std::string url;  // of a certain authority; empty: the signer's own choice

@@ -92,7 +92,7 @@ class SignSettings::Reader {
       entry.has_no_entitlements = value == kNone;
       if (entry.has_no_entitlements) return absl::OkStatus();
       absl::StatusOr<Bytes> content =
-          ReadSmallFile((std::filesystem::path(folder_) / value).string());
+          LoadEntitlements((std::filesystem::path(folder_) / value).string());
       if (!content.ok()) return Fault(mark, Message(content.status()));
       entry.entitlements = *std::move(content);
     } else if (name == "options") {

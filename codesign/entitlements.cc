@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "codesign/base/endian.h"
 #include "codesign/base/error.h"
+#include "codesign/base/utf8.h"
 #include "codesign/super_blob.h"
 
 namespace codeseal {
@@ -33,38 +34,6 @@ absl::Status CheckSize(ByteView content) {
       "EN-4", 0,
       absl::StrFormat("%d bytes are more than %d", content.size(),
                       kMaxEntitlementsSize));
-}
-
-// The first byte that is not part of well-formed UTF-8 (RFC 3629).
-std::optional<size_t> FindInvalidUtf8(ByteView text) {
-  for (size_t i = 0; i < text.size();) {
-    const uint8_t first = text[i];
-    size_t more = 0;
-    uint8_t lowest = 0x80;  // of the second byte
-    uint8_t highest = 0xbf;
-    if (first >= 0xc2 && first <= 0xdf) {
-      more = 1;
-    } else if (first >= 0xe0 && first <= 0xef) {
-      more = 2;
-      if (first == 0xe0) lowest = 0xa0;   // overlong
-      if (first == 0xed) highest = 0x9f;  // surrogates
-    } else if (first >= 0xf0 && first <= 0xf4) {
-      more = 3;
-      if (first == 0xf0) lowest = 0x90;   // overlong
-      if (first == 0xf4) highest = 0x8f;  // above U+10FFFF
-    } else if (first >= 0x80) {
-      return i;
-    }
-    if (text.size() - i <= more) return i;
-    for (size_t k = 1; k <= more; ++k) {
-      const uint8_t next = text[i + k];
-      if (next < lowest || next > highest) return i;
-      lowest = 0x80;
-      highest = 0xbf;
-    }
-    i += more + 1;
-  }
-  return std::nullopt;
 }
 
 // ---- Property list in XML
@@ -127,7 +96,7 @@ absl::StatusOr<PlistDict> ParseXml(ByteView plist) {
     return EntitlementsFault(
         "EN-5", 0, "the property list is binary: convert it to XML first");
   }
-  if (const std::optional<size_t> at = FindInvalidUtf8(plist)) {
+  if (const std::optional<size_t> at = FindInvalidUtf8(xml)) {
     return EntitlementsFault("EN-6", *at, "the property list is not UTF-8");
   }
   ASSIGN_OR_RETURN(const size_t key_count, CountKeys(xml));
@@ -316,7 +285,7 @@ absl::StatusOr<int64_t> IntegerFromDer(const DerReader::Item& item) {
 }
 
 absl::StatusOr<std::string> StringFromDer(const DerReader::Item& item) {
-  if (const std::optional<size_t> at = FindInvalidUtf8(item.content)) {
+  if (const std::optional<size_t> at = FindInvalidUtf8(AsText(item.content))) {
     return EntitlementsFault("EN-14", item.offset + *at,
                              "a string is not UTF-8");
   }

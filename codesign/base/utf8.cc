@@ -35,13 +35,13 @@ size_t CharacterSize(std::string_view text) {
 
 }  // namespace
 
-bool IsUtf8(std::string_view text) {
-  while (!text.empty()) {
-    const size_t size = CharacterSize(text);
-    if (size == 0) return false;
-    text.remove_prefix(size);
+std::optional<size_t> FindInvalidUtf8(std::string_view text) {
+  for (size_t at = 0; at < text.size();) {
+    const size_t size = CharacterSize(text.substr(at));
+    if (size == 0) return at;
+    at += size;
   }
-  return true;
+  return std::nullopt;
 }
 
 std::string EscapeInvalidUtf8(std::string_view text) {

@@ -3,13 +3,19 @@
 #ifndef CODESEAL_CODESIGN_BASE_UTF8_H_
 #define CODESEAL_CODESIGN_BASE_UTF8_H_
 
+#include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 
 namespace codeseal {
 
-// As RFC 3629 has it: no overlong forms, no surrogates.
-bool IsUtf8(std::string_view text);
+// The first byte that is not part of well-formed UTF-8 as RFC 3629 has it: no
+// overlong forms, no surrogates. nullopt: all of it is.
+std::optional<size_t> FindInvalidUtf8(std::string_view text);
+inline bool IsUtf8(std::string_view text) {
+  return !FindInvalidUtf8(text).has_value();
+}
 
 // The text with every byte that is not UTF-8 written as "\xNN".
 std::string EscapeInvalidUtf8(std::string_view text);

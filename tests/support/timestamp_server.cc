@@ -85,6 +85,11 @@ bool TimestampServer::Answer(const HttpRequest& request,
         connection.SendEndlessly(std::string(size_t{64} << 10, '0'));
       }
       return false;
+    case HttpFault::kEndlessHeaders:
+      if (connection.Send("HTTP/1.1 200 OK\r\n")) {
+        connection.SendEndlessly("X-More: " + std::string(1000, 'x') + "\r\n");
+      }
+      return false;
     case HttpFault::kStall:
     case HttpFault::kHangUp:
       break;

@@ -21,6 +21,7 @@ enum class HttpFault {
   kHangUp,    // takes the query and closes
   kRedirect,  // to another path of the same server
   kEndless,   // an answer that does not end
+  kEndlessHeaders,
 };
 
 // Thread-safe.

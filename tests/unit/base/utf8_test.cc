@@ -33,6 +33,14 @@ TEST(Utf8Test, TellsGoodFromBad) {
   for (const char* text : kBad) EXPECT_FALSE(IsUtf8(text)) << text;
 }
 
+TEST(Utf8Test, FindsTheFirstBadByte) {
+  for (const char* text : kGood) EXPECT_EQ(FindInvalidUtf8(text), std::nullopt);
+  for (const char* text : kBad) {
+    EXPECT_EQ(FindInvalidUtf8(text), size_t{0});
+    EXPECT_EQ(FindInvalidUtf8("a\xc3\xa9" + std::string(text)), size_t{3});
+  }
+}
+
 TEST(Utf8Test, EscapesBadBytesAlone) {
   for (const char* text : kGood) EXPECT_EQ(EscapeInvalidUtf8(text), text);
   for (const char* text : kBad) EXPECT_TRUE(IsUtf8(EscapeInvalidUtf8(text)));

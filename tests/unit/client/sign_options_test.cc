@@ -4,6 +4,7 @@
 #include <string>
 
 #include "codesign/base/bytes.h"
+#include "codesign/base/error.h"
 #include "codesign/code_directory.h"
 #include "codesign/requirement/requirement.h"
 #include "gtest/gtest.h"
@@ -120,6 +121,16 @@ TEST(SignOptionsTest, FilesAreNamedWhenTheyAreMissing) {
   command.entitlements_path = "/nonexistent/e.plist";
   EXPECT_THAT(ReadSigningOptions(command),
               HasReason(v1::REASON_FILE_NOT_FOUND));
+}
+
+TEST(SignOptionsTest, TheFileOfBadEntitlementsIsNamed) {
+  const TempFolder folder;
+  SignCommand command;
+  command.entitlements_path = folder.Write(
+      "e.plist", "<plist><dict><key>a</key><true/><key>a</key></dict></plist>");
+  const absl::Status status = ReadSigningOptions(command).status();
+  EXPECT_THAT(status, HasReason(v1::REASON_BAD_ENTITLEMENTS));
+  EXPECT_EQ(GetErrorDetail(status)->subject(), command.entitlements_path);
 }
 
 TEST(TimestampWishTest, IsAModeOrAnAddress) {

@@ -196,6 +196,8 @@ INSTANTIATE_TEST_SUITE_P(
         FaultCase{"Redirect", TsaLie::kNone, HttpFault::kRedirect,
                   "HTTP status 302"},
         FaultCase{"Endless", TsaLie::kNone, HttpFault::kEndless, "too large"},
+        FaultCase{"EndlessHeaders", TsaLie::kNone, HttpFault::kEndlessHeaders,
+                  "too large"},
         FaultCase{"Garbage", TsaLie::kGarbage, HttpFault::kNone,
                   "no timestamp response"},
         FaultCase{"WrongNonce", TsaLie::kWrongNonce, HttpFault::kNone, "nonce"},
