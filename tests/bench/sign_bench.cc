@@ -40,6 +40,12 @@ using SteadyClock = std::chrono::steady_clock;
 using Seconds = std::chrono::duration<double>;
 using Json = nlohmann::json;
 
+constexpr char kEntitlements[] =
+    R"(<plist version="1.0"><dict>
+<key>com.apple.security.network.client</key><true/>
+<key>com.apple.security.cs.allow-jit</key><true/>
+</dict></plist>)";
+
 // Caught by main(), so that the server is stopped and its files are removed.
 [[noreturn]] void Fail(const std::string& message) {
   throw std::runtime_error(message);
@@ -132,9 +138,9 @@ double RawRate(RawToken& token, double seconds) {
 // Signs through the server.
 class Remote {
  public:
-  Remote(const BenchWorld& world, bool stamped)
+  Remote(const BenchWorld& world, const BenchParts& parts)
       : stub_(v1::SigningService::NewStub(world.channel())),
-        request_(MakeRequest(world.identity(), stamped)) {}
+        request_(MakeRequest(world.identity(), parts)) {}
 
   // One call, one signature.
   void Sign() {
@@ -208,18 +214,17 @@ class Remote {
   // The CodeDirectory of a small program. The signing time is always the same:
   // so is an RSA signature, and its timestamp comes from the cache.
   static v1::SignRequest MakeRequest(const std::string& identity,
-                                     bool stamped) {
+                                     const BenchParts& parts) {
     testing::SignRequestSpec spec;
     spec.identity = identity;
     spec.identifier = "com.example.bench";
     spec.code_page_count = 25;
-    spec.entitlements =
-        "<plist version=\"1.0\"><dict><key>com.apple.security.network.client"
-        "</key><true/><key>com.apple.security.cs.allow-jit</key><true/></dict>"
-        "</plist>";
+    if (parts.policy) {
+      spec.entitlements = kEntitlements;
+    }
     v1::SignRequest request = testing::BuildSignRequest(spec);
     request.mutable_signing_time()->set_seconds(std::time(nullptr));
-    if (!stamped) request.set_timestamp(v1::TIMESTAMP_MODE_NONE);
+    if (!parts.timestamps) request.set_timestamp(v1::TIMESTAMP_MODE_NONE);
     return request;
   }
 
@@ -239,7 +244,7 @@ Json Measure(const Scenario& scenario, const Options& options) {
                           .slow_token = scenario.slow_token,
                           .parts = scenario.parts});
   RawToken raw(world.raw_options());
-  Remote remote(world, scenario.parts.timestamps);
+  Remote remote(world, scenario.parts);
   remote.Sign();  // The first signature starts the token's worker.
 
   std::vector<double> raw_rates;
@@ -298,7 +303,7 @@ void Print(const Json& result) {
 // Latencies of one call after the other, in ms.
 std::vector<double> Latencies(const Part& part, const Options& options) {
   const BenchWorld world({.key = part.key, .parts = part.parts});
-  Remote remote(world, part.parts.timestamps);
+  Remote remote(world, part.parts);
   for (int i = 0; i < 20; ++i) remote.Sign();
   std::vector<double> latencies;
   for (int i = 0; i < options.latency_count; ++i) {
