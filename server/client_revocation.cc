@@ -69,6 +69,7 @@ void ClientRevocation::ReloadIfChanged(absl::Time now) {
 absl::Status ClientRevocation::Check(const Peer& peer, absl::Time now) {
   const std::lock_guard lock(mutex_);
   ReloadIfChanged(now);
+  // Neither too old nor, after the clock was set back, from the future.
   const auto known = judged_.find(peer.fingerprint);
   if (known != judged_.end() && now < known->second.until &&
       now + kVerdictAge >= known->second.until) {

@@ -217,8 +217,9 @@ WorkloadVerifier::Verify(std::string_view text) {
   const auto provider = std::find_if(
       providers_.begin(), providers_.end(),
       [&](const auto& each) { return each->config().issuer == issuer; });
-  if (provider == providers_.end())
+  if (provider == providers_.end()) {
     return BadIdentityToken("nobody knows its issuer");
+  }
   const OidcProviderConfig& config = (*provider)->config();
   // The algorithm is ours to choose: "none", and secrets made of public keys,
   // never get as far as a signature.

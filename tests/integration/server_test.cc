@@ -52,6 +52,16 @@ v1::SignRequest NewRequest(const std::string& identity,
   return BuildSignRequest(spec);
 }
 
+// On one connection; OK when nothing refuses for 15 seconds.
+absl::Status SignUntilRefused(TestClient& client) {
+  absl::Status status;
+  const absl::Time give_up = absl::Now() + absl::Seconds(15);
+  while (status.ok() && absl::Now() < give_up) {
+    status = client.Sign(NewRequest("ec")).status();
+  }
+  return status;
+}
+
 class ServerTest : public ::testing::Test {
  protected:
   void Start() { Start(world_.Config()); }
@@ -332,11 +342,7 @@ TEST_F(ServerTest, promise_28_expiry_bites_on_an_open_connection) {
   spec.not_after = absl::Now() + absl::Seconds(4);
   TestClient brief = NewClient(world_.AddClient("brief", spec));
   ASSERT_THAT(brief.Sign(NewRequest("ec")), IsOk());
-  absl::Status status;
-  const absl::Time give_up = absl::Now() + absl::Seconds(15);
-  while (status.ok() && absl::Now() < give_up) {
-    status = brief.Sign(NewRequest("ec")).status();
-  }
+  const absl::Status status = SignUntilRefused(brief);
   EXPECT_THAT(status, HasReason(v1::REASON_NOT_AUTHORISED));
   EXPECT_THAT(status, HasMessage("expired"));
 }
@@ -350,11 +356,7 @@ TEST_F(ServerTest, promise_28_the_deny_list_bites_on_an_open_connection) {
   ASSERT_THAT(client_->Sign(NewRequest("ec")), IsOk());
   world_.folder().Write("deny.yaml",
                         "version: 1\ndeny: [{spiffe: \"spiffe://test/*\"}]\n");
-  absl::Status status;
-  const absl::Time give_up = absl::Now() + absl::Seconds(15);
-  while (status.ok() && absl::Now() < give_up) {
-    status = client_->Sign(NewRequest("ec")).status();
-  }
+  const absl::Status status = SignUntilRefused(*client_);
   EXPECT_THAT(status, HasReason(v1::REASON_NOT_AUTHORISED));
   EXPECT_THAT(status, HasMessage("deny list"));
 }
@@ -379,11 +381,7 @@ TEST_F(ServerTest, promise_28_a_revocation_bites_on_an_open_connection) {
       Certificate::ParsePem(world_.folder().Read("leaver.pem"));
   ASSERT_THAT(certificate, IsOk());
   write_list({certificate->front()});
-  absl::Status status;
-  const absl::Time give_up = absl::Now() + absl::Seconds(15);
-  while (status.ok() && absl::Now() < give_up) {
-    status = leaver.Sign(NewRequest("ec")).status();
-  }
+  const absl::Status status = SignUntilRefused(leaver);
   EXPECT_THAT(status, HasReason(v1::REASON_NOT_AUTHORISED));
   EXPECT_THAT(status, HasMessage("is revoked"));
   EXPECT_THAT(client_->Sign(NewRequest("ec")), IsOk());
