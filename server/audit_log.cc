@@ -78,10 +78,12 @@ v1::AuditReceipt ToWire(const audit::Receipt& receipt) {
   return wire;
 }
 
-void DescribeSignature(const v1::SignResponse& response, audit::Entry& entry) {
+void DescribeSignature(const v1::SignResponse& response,
+                       std::span<const Certificate> known,
+                       audit::Entry& entry) {
   entry.cms_sha256 = HexSha256(AsBytes(response.cms()));
   const absl::StatusOr<CmsSignature> signature =
-      ParseAppleCms(AsBytes(response.cms()));
+      ParseAppleCms(AsBytes(response.cms()), known);
   if (signature.ok()) {
     entry.signature_sha256 = HexSha256(signature->signature_value);
   }
@@ -270,7 +272,7 @@ absl::Status AuditTrail::Conclude(audit::Log& log, uint64_t intent,
     if (reason == v1::REASON_IN_PROGRESS) return absl::OkStatus();
     if (kept.ok()) {
       entry.kind = audit::EntryKind::kSigned;
-      DescribeSignature(kept->response, entry);
+      DescribeSignature(kept->response, /*known=*/{}, entry);
     }
   }
   audit::AppendOptions options;

@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -27,6 +28,7 @@
 #include "codeseal/v1/audit.pb.h"
 #include "codeseal/v1/signing.pb.h"
 #include "codesign/base/clock.h"
+#include "codesign/cms/certificate.h"
 #include "hsm/token.h"
 #include "server/config.h"
 #include "server/ledger.h"
@@ -71,8 +73,10 @@ class AuditLog {
 
 v1::AuditReceipt ToWire(const audit::Receipt& receipt);
 
-// Says of the signature in the reply what a signed entry says.
-void DescribeSignature(const v1::SignResponse& response, audit::Entry& entry);
+// Says of the signature in the reply what a signed entry says. `known`: as for
+// ParseAppleCms().
+void DescribeSignature(const v1::SignResponse& response,
+                       std::span<const Certificate> known, audit::Entry& entry);
 
 // The log of this server. Opens it as soon as the token has the log's key, and
 // until then refuses. When it is opened, intents that a crash left open are

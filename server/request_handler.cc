@@ -522,7 +522,7 @@ void RequestHandler::LogOutcome(const std::shared_ptr<Job>& job) {
   }
   audit::Entry outcome = job->facts;
   outcome.kind = audit::EntryKind::kSigned;
-  DescribeSignature(job->response, outcome);
+  DescribeSignature(job->response, job->version->chain(), outcome);
   audit_->AppendOutcome(
       std::move(outcome), job->call.deadline,
       [this, job](const absl::StatusOr<audit::Receipt>& receipt) {

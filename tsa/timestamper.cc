@@ -341,7 +341,8 @@ class Timestamper::Loop {
     }
     ASSIGN_OR_RETURN(NewTimestamp stamp,
                      OpenTimestampResponse(transfer.response, transfer.query,
-                                           options_.rules));
+                                           options_.rules, last_chain_));
+    last_chain_ = stamp.timestamp.chain;
     // The token was made between the query and now; its time may be cut to
     // whole seconds.
     const absl::Time time = stamp.timestamp.time;
@@ -436,6 +437,7 @@ class Timestamper::Loop {
   std::unordered_map<CURL*, std::unique_ptr<Transfer>> transfers_;
   std::vector<Breaker> breakers_;  // one for each URL
   TokenCache cache_;
+  std::vector<Certificate> last_chain_;  // of the last good token
   std::minstd_rand random_{std::random_device()()};
   std::thread thread_;
 };

@@ -27,6 +27,11 @@ absl::Status BadCertificate(std::string_view message) {
                    v1::REASON_BAD_CERTIFICATE, DrainOpenSslErrors(message));
 }
 
+absl::Status CheckSize(size_t size) {
+  if (size > 0 && size <= kMaxCertificateSize) return absl::OkStatus();
+  return BadCertificate("a certificate of " + std::to_string(size) + " bytes");
+}
+
 // Whether keyUsage allows signatures; all bits are set when it is absent.
 bool MaySign(X509* x509) {
   constexpr uint32_t kSigning = KU_DIGITAL_SIGNATURE | KU_NON_REPUDIATION;
@@ -79,16 +84,25 @@ absl::Time ToAbslTime(const ASN1_TIME* time) {
 }  // namespace
 
 absl::StatusOr<Certificate> Certificate::Parse(ByteView der) {
-  if (der.empty() || der.size() > kMaxCertificateSize) {
-    return BadCertificate("a certificate of " + std::to_string(der.size()) +
-                          " bytes");
-  }
+  RETURN_IF_ERROR(CheckSize(der.size()));
   const unsigned char* end = der.data();
   X509Ptr x509(d2i_X509(nullptr, &end, static_cast<long>(der.size())));
   if (x509 == nullptr) return BadCertificate("not an X.509 certificate");
   if (end != der.data() + der.size()) {
     return BadCertificate("there are bytes behind the certificate");
   }
+  return Make(std::move(x509), ToBytes(der));
+}
+
+absl::StatusOr<Certificate> Certificate::Share(x509_st* x509) {
+  Bytes der = EncodeDer<const X509*>(i2d_X509, x509);
+  RETURN_IF_ERROR(CheckSize(der.size()));
+  X509_up_ref(x509);
+  return Make(X509Ptr(x509), std::move(der));
+}
+
+absl::StatusOr<Certificate> Certificate::Make(std::shared_ptr<x509_st> x509,
+                                              Bytes der) {
   std::tm unused = {};
   if (ASN1_TIME_to_tm(X509_get0_notBefore(x509.get()), &unused) != 1 ||
       ASN1_TIME_to_tm(X509_get0_notAfter(x509.get()), &unused) != 1) {
@@ -103,8 +117,9 @@ absl::StatusOr<Certificate> Certificate::Parse(ByteView der) {
   DrainOpenSslErrors("");
 
   Certificate certificate;
-  certificate.x509_ = std::shared_ptr<x509_st>(std::move(x509));
-  certificate.der_ = std::make_shared<const Bytes>(ToBytes(der));
+  certificate.object_ = std::make_shared<Object>();
+  certificate.object_->x509 = std::move(x509);
+  certificate.object_->der = std::move(der);
   return certificate;
 }
 
@@ -143,7 +158,7 @@ absl::Status Certificate::CheckPrivateKeyPem(std::string_view pem) const {
   if (key == nullptr) {
     return BadCertificate("the text holds no private key that can be read");
   }
-  if (X509_check_private_key(x509_.get(), key.get()) != 1) {
+  if (X509_check_private_key(x509(), key.get()) != 1) {
     DrainOpenSslErrors("");  // says no more than we do
     return BadCertificate("the private key belongs to another certificate");
   }
@@ -152,29 +167,29 @@ absl::Status Certificate::CheckPrivateKeyPem(std::string_view pem) const {
 
 std::string Certificate::Pem() const {
   const BioPtr bio(BIO_new(BIO_s_mem()));
-  PEM_write_bio(bio.get(), PEM_STRING_X509, "", der_->data(),
-                static_cast<long>(der_->size()));
+  PEM_write_bio(bio.get(), PEM_STRING_X509, "", der().data(),
+                static_cast<long>(der().size()));
   char* text = nullptr;
   const long size = BIO_get_mem_data(bio.get(), &text);
   return std::string(text, static_cast<size_t>(size));
 }
 
 Bytes Certificate::Sha1() const {
-  return ComputeDigest(DigestKind::kSha1, *der_);
+  return ComputeDigest(DigestKind::kSha1, der());
 }
 
 Bytes Certificate::Sha256() const {
-  return ComputeDigest(DigestKind::kSha256, *der_);
+  return ComputeDigest(DigestKind::kSha256, der());
 }
 
 Bytes Certificate::SubjectPublicKeyInfo() const {
   return EncodeDer<const X509_PUBKEY*>(i2d_X509_PUBKEY,
-                                       X509_get_X509_PUBKEY(x509_.get()));
+                                       X509_get_X509_PUBKEY(x509()));
 }
 
 Bytes Certificate::SerialNumber() const {
   const Bytes der = EncodeDer<const ASN1_INTEGER*>(
-      i2d_ASN1_INTEGER, X509_get0_serialNumber(x509_.get()));
+      i2d_ASN1_INTEGER, X509_get0_serialNumber(x509()));
   const unsigned char* content = der.data();
   long size = 0;
   int tag = 0;
@@ -189,12 +204,12 @@ Bytes Certificate::SerialNumber() const {
 
 Bytes Certificate::IssuerName() const {
   return EncodeDer<const X509_NAME*>(i2d_X509_NAME,
-                                     X509_get_issuer_name(x509_.get()));
+                                     X509_get_issuer_name(x509()));
 }
 
 Bytes Certificate::SubjectName() const {
   return EncodeDer<const X509_NAME*>(i2d_X509_NAME,
-                                     X509_get_subject_name(x509_.get()));
+                                     X509_get_subject_name(x509()));
 }
 
 std::vector<std::string> Certificate::SubjectValues(
@@ -202,7 +217,7 @@ std::vector<std::string> Certificate::SubjectValues(
   std::vector<std::string> values;
   const int nid = SubjectNid(name);
   if (nid == NID_undef) return values;
-  const X509_NAME* subject = X509_get_subject_name(x509_.get());
+  const X509_NAME* subject = X509_get_subject_name(x509());
   int index = -1;
   while ((index = X509_NAME_get_index_by_NID(subject, nid, index)) >= 0) {
     const ASN1_STRING* value =
@@ -226,12 +241,12 @@ std::string Certificate::CommonName() const {
 }
 
 bool Certificate::HasExtension(std::string_view dotted_oid) const {
-  return FindExtension(x509_.get(), dotted_oid) != nullptr;
+  return FindExtension(x509(), dotted_oid) != nullptr;
 }
 
 std::optional<Bytes> Certificate::ExtensionValue(
     std::string_view dotted_oid) const {
-  X509_EXTENSION* extension = FindExtension(x509_.get(), dotted_oid);
+  X509_EXTENSION* extension = FindExtension(x509(), dotted_oid);
   if (extension == nullptr) return std::nullopt;
   const ASN1_OCTET_STRING* value = X509_EXTENSION_get_data(extension);
   const unsigned char* data = ASN1_STRING_get0_data(value);
@@ -242,7 +257,7 @@ bool Certificate::HasPolicy(std::string_view dotted_oid) const {
   const ObjectPtr wanted = ObjectFromDotted(dotted_oid);
   const OpenSslPtr<CERTIFICATEPOLICIES, CERTIFICATEPOLICIES_free> policies(
       static_cast<CERTIFICATEPOLICIES*>(X509_get_ext_d2i(
-          x509_.get(), NID_certificate_policies, nullptr, nullptr)));
+          x509(), NID_certificate_policies, nullptr, nullptr)));
   if (wanted == nullptr || policies == nullptr) return false;
   for (int i = 0; i < sk_POLICYINFO_num(policies.get()); ++i) {
     const POLICYINFO* policy = sk_POLICYINFO_value(policies.get(), i);
@@ -255,7 +270,7 @@ bool Certificate::HasExtendedKeyUsage(std::string_view dotted_oid) const {
   const ObjectPtr wanted = ObjectFromDotted(dotted_oid);
   const OpenSslPtr<EXTENDED_KEY_USAGE, EXTENDED_KEY_USAGE_free> usages(
       static_cast<EXTENDED_KEY_USAGE*>(
-          X509_get_ext_d2i(x509_.get(), NID_ext_key_usage, nullptr, nullptr)));
+          X509_get_ext_d2i(x509(), NID_ext_key_usage, nullptr, nullptr)));
   if (wanted == nullptr || usages == nullptr) return false;
   for (int i = 0; i < sk_ASN1_OBJECT_num(usages.get()); ++i) {
     if (OBJ_cmp(sk_ASN1_OBJECT_value(usages.get(), i), wanted.get()) == 0) {
@@ -266,38 +281,42 @@ bool Certificate::HasExtendedKeyUsage(std::string_view dotted_oid) const {
 }
 
 bool Certificate::IsSuitableForCodeSigning() const {
-  return HasExtendedKeyUsage(kCodeSigningUsage) && MaySign(x509_.get());
+  return HasExtendedKeyUsage(kCodeSigningUsage) && MaySign(x509());
 }
 
 bool Certificate::IsSuitableForPackageSigning() const {
   return (HasExtendedKeyUsage(kDeveloperIdInstallerUsage) ||
           HasExtendedKeyUsage(kMacInstallerUsage)) &&
-         MaySign(x509_.get());
+         MaySign(x509());
 }
 
 absl::Time Certificate::not_before() const {
-  return ToAbslTime(X509_get0_notBefore(x509_.get()));
+  return ToAbslTime(X509_get0_notBefore(x509()));
 }
 
 absl::Time Certificate::not_after() const {
-  return ToAbslTime(X509_get0_notAfter(x509_.get()));
+  return ToAbslTime(X509_get0_notAfter(x509()));
 }
 
-bool Certificate::IsSelfSigned() const { return IsIssuedBy(*this); }
+bool Certificate::IsSelfSigned() const {
+  std::call_once(object_->verified,
+                 [this] { object_->is_self_signed = IsIssuedBy(*this); });
+  return object_->is_self_signed;
+}
 
 bool Certificate::IsIssuedBy(const Certificate& issuer) const {
-  if (X509_NAME_cmp(X509_get_issuer_name(x509_.get()),
-                    X509_get_subject_name(issuer.x509_.get())) != 0) {
+  if (X509_NAME_cmp(X509_get_issuer_name(x509()),
+                    X509_get_subject_name(issuer.x509())) != 0) {
     return false;
   }
   const bool verified =
-      X509_verify(x509_.get(), X509_get0_pubkey(issuer.x509_.get())) == 1;
+      X509_verify(x509(), X509_get0_pubkey(issuer.x509())) == 1;
   if (!verified) DrainOpenSslErrors("");
   return verified;
 }
 
 std::string Certificate::KeyAlgorithm() const {
-  const EVP_PKEY* key = X509_get0_pubkey(x509_.get());
+  const EVP_PKEY* key = X509_get0_pubkey(x509());
   if (EVP_PKEY_is_a(key, "RSA")) {
     return "rsa" + std::to_string(EVP_PKEY_get_bits(key));
   }

@@ -10,6 +10,7 @@
 #define CODESEAL_CODESIGN_CMS_CERTIFICATE_H_
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -30,12 +31,15 @@ class Certificate {
   // One certificate and nothing behind it.
   // Errors: INVALID_ARGUMENT REASON_BAD_CERTIFICATE.
   static absl::StatusOr<Certificate> Parse(ByteView der);
+  // One that OpenSSL has parsed already, and shares: parsing a public key takes
+  // longer than verifying with it. Errors: as above.
+  static absl::StatusOr<Certificate> Share(x509_st* x509);
   // Every CERTIFICATE block of a PEM text, in its order; at least one. Other
   // blocks and text between them are ignored.
   static absl::StatusOr<std::vector<Certificate>> ParsePem(
       std::string_view pem);
 
-  ByteView der() const { return *der_; }  // as given to Parse()
+  ByteView der() const { return object_->der; }  // as given to Parse()
   std::string Pem() const;
   Bytes Sha1() const;                  // of der()
   Bytes Sha256() const;                // of der()
@@ -80,17 +84,26 @@ class Certificate {
   // "rsa2048", "p256", "p384"; the OpenSSL name otherwise.
   std::string KeyAlgorithm() const;
 
-  x509_st* x509() const { return x509_.get(); }  // borrowed
+  x509_st* x509() const { return object_->x509.get(); }  // borrowed
 
   friend bool operator==(const Certificate& a, const Certificate& b) {
-    return *a.der_ == *b.der_;
+    return a.object_->der == b.object_->der;
   }
 
  private:
-  Certificate() = default;
+  struct Object {
+    std::shared_ptr<x509_st> x509;
+    Bytes der;
+    // A root is asked with every chain that ends in it.
+    std::once_flag verified;
+    bool is_self_signed = false;
+  };
 
-  std::shared_ptr<x509_st> x509_;
-  std::shared_ptr<const Bytes> der_;
+  Certificate() = default;
+  static absl::StatusOr<Certificate> Make(std::shared_ptr<x509_st> x509,
+                                          Bytes der);
+
+  std::shared_ptr<Object> object_;
 };
 
 // The chain leaf, issuer, ..., self-signed root, from certificates in any

@@ -52,10 +52,8 @@ absl::StatusOr<SignedMessage> OpenSignedMessage(ByteView cms) {
   if (size > 0) opened.content.assign(bytes, bytes + size);
   const OwnedX509StackPtr certificates(CMS_get1_certs(message.get()));
   for (int i = 0; i < sk_X509_num(certificates.get()); ++i) {
-    const X509* const stored_certificate = sk_X509_value(certificates.get(), i);
-    ASSIGN_OR_RETURN(
-        Certificate certificate,
-        Certificate::Parse(EncodeDer(i2d_X509, stored_certificate)));
+    ASSIGN_OR_RETURN(Certificate certificate,
+                     Certificate::Share(sk_X509_value(certificates.get(), i)));
     opened.certificates.push_back(std::move(certificate));
   }
   return opened;

@@ -42,16 +42,78 @@ std::string DottedOid(const ASN1_OBJECT* object) {
 
 // A token's outside and inside.
 struct ParsedToken {
-  Pkcs7Ptr pkcs7;
+  Pkcs7Ptr pkcs7;  // perhaps without its certificates
+  std::vector<Certificate> certificates;
   TimestampInfoPtr info;
 };
 
-absl::StatusOr<ParsedToken> ParseToken(ByteView token) {
+struct BareToken {
+  Bytes token;
+  std::vector<Certificate> certificates;
+};
+
+// The token and its certificates, which nothing signs, apart, if `known` has
+// them all: OpenSSL takes longer to parse one than to verify with it.
+// Errors: any, when it has not.
+absl::StatusOr<BareToken> TakeCertificatesOut(
+    ByteView token, std::span<const Certificate> known) {
+  asn1::Reader outer(token);
+  ASSIGN_OR_RETURN(const asn1::Element content_info,
+                   outer.Take(asn1::kSequence, "ContentInfo"));
+  asn1::Reader content_fields(content_info);
+  ASSIGN_OR_RETURN(const asn1::Element content_type,
+                   content_fields.Take(asn1::kObjectIdentifier, "contentType"));
+  ASSIGN_OR_RETURN(const asn1::Element content,
+                   content_fields.Take(asn1::kContext0, "content"));
+  asn1::Reader content_reader(content);
+  ASSIGN_OR_RETURN(const asn1::Element signed_data,
+                   content_reader.Take(asn1::kSequence, "SignedData"));
+  asn1::Reader fields(signed_data);
+  BareToken bare;
+  Bytes rest;
+  for (const uint8_t tag : {asn1::kInteger, asn1::kSet, asn1::kSequence}) {
+    ASSIGN_OR_RETURN(const asn1::Element field, fields.Take(tag, "field"));
+    Append(rest, field.raw);
+  }
+  ASSIGN_OR_RETURN(const asn1::Element certificates,
+                   fields.Take(asn1::kContext0, "certificates"));
+  asn1::Reader stored(certificates);
+  while (!stored.at_end()) {
+    ASSIGN_OR_RETURN(const asn1::Element each, stored.Next("certificate"));
+    const auto same = std::find_if(
+        known.begin(), known.end(),
+        [&](const Certificate& one) { return Equal(one.der(), each.raw); });
+    if (same == known.end()) {
+      return asn1::Malformed(each.offset, "an unknown certificate");
+    }
+    bare.certificates.push_back(*same);
+  }
+  while (!fields.at_end()) {
+    ASSIGN_OR_RETURN(const asn1::Element field, fields.Next("field"));
+    Append(rest, field.raw);
+  }
+  if (!content_reader.at_end() || !content_fields.at_end() || !outer.at_end()) {
+    return asn1::Malformed(outer.offset(), "an unknown field");
+  }
+  bare.token = asn1::Encode(
+      asn1::kSequence,
+      {content_type.raw,
+       asn1::Encode(asn1::kContext0, {asn1::Encode(asn1::kSequence, {rest})})});
+  return bare;
+}
+
+absl::StatusOr<ParsedToken> ParseToken(ByteView token,
+                                       std::span<const Certificate> known) {
   if (token.size() > kMaxTokenSize) {
     return BadTimestamp("the timestamp token is larger than 256 KiB");
   }
-  const unsigned char* der = token.data();
   ParsedToken parsed;
+  absl::StatusOr<BareToken> bare = TakeCertificatesOut(token, known);
+  if (bare.ok()) {
+    token = bare->token;
+    parsed.certificates = std::move(bare->certificates);
+  }
+  const unsigned char* der = token.data();
   parsed.pkcs7.reset(d2i_PKCS7(nullptr, &der, static_cast<long>(token.size())));
   if (parsed.pkcs7 == nullptr || der != token.data() + token.size()) {
     return BadTimestamp("the timestamp token does not parse");
@@ -61,15 +123,19 @@ absl::StatusOr<ParsedToken> ParseToken(ByteView token) {
       parsed.pkcs7->d.sign == nullptr) {
     return BadTimestamp("the timestamp token is no SignedData");
   }
+  const STACK_OF(X509)* stored = parsed.pkcs7->d.sign->cert;
+  for (int i = 0; i < sk_X509_num(stored); ++i) {
+    absl::StatusOr<Certificate> certificate =
+        Certificate::Share(sk_X509_value(stored, i));
+    if (certificate.ok()) {
+      parsed.certificates.push_back(*std::move(certificate));
+    }
+  }
   parsed.info.reset(PKCS7_to_TS_TST_INFO(parsed.pkcs7.get()));
   if (parsed.info == nullptr) {
     return BadTimestamp("the timestamp token holds no TSTInfo");
   }
   return parsed;
-}
-
-absl::StatusOr<Certificate> CopyOf(const X509* certificate) {
-  return Certificate::Parse(EncodeDer<const X509*>(i2d_X509, certificate));
 }
 
 X509StackPtr StackOf(std::span<const Certificate> certificates) {
@@ -83,20 +149,16 @@ X509StackPtr StackOf(std::span<const Certificate> certificates) {
 // The one signer of the token and its chain.
 absl::StatusOr<std::vector<Certificate>> ChainOf(
     const ParsedToken& token, std::span<const Certificate> candidates) {
-  const X509StackPtr helpers = StackOf(candidates);
+  std::vector<Certificate> pool(candidates.begin(), candidates.end());
+  pool.insert(pool.end(), token.certificates.begin(), token.certificates.end());
+  const X509StackPtr helpers = StackOf(pool);
   const X509StackPtr signers(
       PKCS7_get0_signers(token.pkcs7.get(), helpers.get(), 0));
   if (signers == nullptr || sk_X509_num(signers.get()) != 1) {
     return BadTimestamp("the timestamp token has not one signer");
   }
-  std::vector<Certificate> pool(candidates.begin(), candidates.end());
-  const STACK_OF(X509)* stored = token.pkcs7->d.sign->cert;
-  for (int i = 0; i < sk_X509_num(stored); ++i) {
-    absl::StatusOr<Certificate> certificate = CopyOf(sk_X509_value(stored, i));
-    if (certificate.ok()) pool.push_back(*std::move(certificate));
-  }
   const absl::StatusOr<Certificate> signer =
-      CopyOf(sk_X509_value(signers.get(), 0));
+      Certificate::Share(sk_X509_value(signers.get(), 0));
   if (!signer.ok()) return BadTimestamp(Message(signer.status()));
   absl::StatusOr<std::vector<Certificate>> chain = BuildChain(*signer, pool);
   if (!chain.ok()) return BadTimestamp(Message(chain.status()));
@@ -238,7 +300,7 @@ absl::Status Refused(TS_STATUS_INFO* status) {
 
 absl::StatusOr<Timestamp> VerifyTimestampToken(
     ByteView token, ByteView stamped, std::span<const Certificate> candidates) {
-  ASSIGN_OR_RETURN(const ParsedToken parsed, ParseToken(token));
+  ASSIGN_OR_RETURN(const ParsedToken parsed, ParseToken(token, candidates));
   return Verify(parsed, stamped, candidates);
 }
 
@@ -286,8 +348,8 @@ absl::StatusOr<TimestampQuery> MakeTimestampQuery(ByteView stamped,
 }
 
 absl::StatusOr<NewTimestamp> OpenTimestampResponse(
-    ByteView response, const TimestampQuery& query,
-    const TimestampRules& rules) {
+    ByteView response, const TimestampQuery& query, const TimestampRules& rules,
+    std::span<const Certificate> known) {
   // The token is taken as it lies in the response: it is stored as it came.
   // TimeStampResp ::= SEQUENCE { status PKIStatusInfo, timeStampToken OPTIONAL
   // }
@@ -318,7 +380,7 @@ absl::StatusOr<NewTimestamp> OpenTimestampResponse(
     return BadTimestamp("the timestamp response has no token");
   }
 
-  ASSIGN_OR_RETURN(const ParsedToken parsed, ParseToken(token->raw));
+  ASSIGN_OR_RETURN(const ParsedToken parsed, ParseToken(token->raw, known));
   // Cheap questions first: whose answer is it?
   RETURN_IF_ERROR(CheckNonce(parsed, query));
   NewTimestamp result = {ToBytes(token->raw), {}};

@@ -81,12 +81,13 @@ struct NewTimestamp {
 };
 
 // The token of a TimeStampResp to `query`, wholly verified. Not checked: how
-// far its time is from ours.
+// far its time is from ours. `known` are certificates that need not be parsed
+// again when the token holds them, such as the chain of an earlier one.
 // Errors: FAILED_PRECONDITION REASON_BAD_TIMESTAMP, also when the authority
 // says no; the message has its words.
-absl::StatusOr<NewTimestamp> OpenTimestampResponse(ByteView response,
-                                                   const TimestampQuery& query,
-                                                   const TimestampRules& rules);
+absl::StatusOr<NewTimestamp> OpenTimestampResponse(
+    ByteView response, const TimestampQuery& query, const TimestampRules& rules,
+    std::span<const Certificate> known = {});
 
 }  // namespace codeseal
 

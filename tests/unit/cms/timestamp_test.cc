@@ -188,22 +188,59 @@ TEST_F(TimestampTest, AnswerToAnotherQueryIsRefused) {
       HasReason(v1::REASON_BAD_TIMESTAMP));
 }
 
+// Whether or not the certificates are known from an earlier answer.
 TEST_F(TimestampTest, AnyFlippedByteOfAnAnswerIsNoticed) {
   const absl::StatusOr<TimestampQuery> query =
       MakeTimestampQuery(stamped_, Rules());
   const Bytes answer = authority().Answer(query->der);
   const auto original = OpenTimestampResponse(answer, *query, Rules());
   ASSERT_THAT(original, IsOk());
-  for (size_t offset = 0; offset < answer.size(); offset += 3) {
-    Bytes changed = answer;
-    changed[offset] ^= 0x01;
-    const auto stamp = OpenTimestampResponse(changed, *query, Rules());
-    // Bytes that nobody signed (the certificates' order, a status of "granted
-    // with modifications") may change; what the token says may not.
-    if (!stamp.ok()) continue;
-    EXPECT_EQ(stamp->timestamp.time, original->timestamp.time) << offset;
-    EXPECT_EQ(stamp->timestamp.chain, original->timestamp.chain) << offset;
+  const std::vector<Certificate>& chain = original->timestamp.chain;
+  for (const std::vector<Certificate>& known : {{}, chain}) {
+    int refused_count = 0;
+    for (size_t offset = 0; offset < answer.size(); offset += 3) {
+      Bytes changed = answer;
+      changed[offset] ^= 0x01;
+      const auto stamp = OpenTimestampResponse(changed, *query, Rules(), known);
+      // Bytes that nobody signed (the certificates' order, a status of "granted
+      // with modifications") may change; what the token says may not.
+      if (!stamp.ok()) {
+        ++refused_count;
+        continue;
+      }
+      EXPECT_EQ(stamp->timestamp.time, original->timestamp.time) << offset;
+      EXPECT_EQ(stamp->timestamp.chain, chain) << offset;
+    }
+    EXPECT_GT(refused_count, 100);
   }
+}
+
+TEST_F(TimestampTest, KnownCertificatesChangeNothing) {
+  const absl::StatusOr<TimestampQuery> query =
+      MakeTimestampQuery(stamped_, Rules());
+  const Bytes answer = authority().Answer(query->der);
+  const auto parsed = OpenTimestampResponse(answer, *query, Rules());
+  ASSERT_THAT(parsed, IsOk());
+  const std::vector<Certificate>& chain = parsed->timestamp.chain;
+  const auto spared = OpenTimestampResponse(answer, *query, Rules(), chain);
+  ASSERT_THAT(spared, IsOk());
+  EXPECT_EQ(spared->token, parsed->token);
+  EXPECT_EQ(spared->timestamp.time, parsed->timestamp.time);
+  EXPECT_EQ(spared->timestamp.chain, chain);
+}
+
+// macOS has only what is in the token.
+TEST_F(TimestampTest, KnownCertificatesStandForNoneThatIsMissing) {
+  absl::StatusOr<TimestampQuery> query = MakeTimestampQuery(stamped_, Rules());
+  const auto stamp =
+      OpenTimestampResponse(authority().Answer(query->der), *query, Rules());
+  ASSERT_THAT(stamp, IsOk());
+  // The last field is certReq, BOOLEAN TRUE: without it none are sent.
+  query->der.resize(query->der.size() - 3);
+  query->der[1] = static_cast<uint8_t>(query->der[1] - 3);
+  EXPECT_THAT(OpenTimestampResponse(authority().Answer(query->der), *query,
+                                    Rules(), stamp->timestamp.chain),
+              HasReason(v1::REASON_BAD_TIMESTAMP));
 }
 
 // --- Finding one ------------------------------------------------------------
