@@ -1,5 +1,5 @@
-// Timestamps: a token that verifies says what its signed bytes say, and without
-// roots no new one is ever taken.
+// Timestamps: a token that verifies says what its signed bytes say, whether or
+// not its certificates are known, and without roots no new one is ever taken.
 
 #include "codesign/cms/timestamp.h"
 #include "tests/fuzz/require.h"
@@ -23,6 +23,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Require(timestamp->time >= each.not_before());
     Require(timestamp->time <= each.not_after());
   }
+  const absl::StatusOr<codeseal::Timestamp> again =
+      codeseal::VerifyTimestampToken(input, stamped, timestamp->chain);
+  Require(again.ok() && again->time == timestamp->time &&
+          again->chain == timestamp->chain);
   const codeseal::Bytes other = codeseal::ToBytes("another signature value");
   Require(!codeseal::VerifyTimestampToken(input, other, {}).ok());
   return 0;
