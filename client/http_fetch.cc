@@ -23,28 +23,16 @@ absl::Status Unreachable(const std::string& why) {
                    v1::REASON_SERVER_UNREACHABLE, why);
 }
 
-// Of all answers on the way, redirections included.
-constexpr size_t kMaxHeaderSize = size_t{256} << 10;  // bytes
-
 struct Answer {
   Bytes bytes;
   size_t max_size = 0;
-  size_t header_size = 0;
 };
 
-// Anything but `size` ends the transfer.
+// Anything but `size` ends the transfer. The headers' size libcurl limits.
 size_t Receive(char* data, size_t /*always_one*/, size_t size, void* to) {
   auto& answer = *static_cast<Answer*>(to);
   if (size > answer.max_size - answer.bytes.size()) return 0;
   answer.bytes.insert(answer.bytes.end(), data, data + size);
-  return size;
-}
-
-size_t ReceiveHeader(char* /*data*/, size_t /*always_one*/, size_t size,
-                     void* to) {
-  auto& answer = *static_cast<Answer*>(to);
-  if (size > kMaxHeaderSize - answer.header_size) return 0;
-  answer.header_size += size;
   return size;
 }
 
@@ -62,8 +50,8 @@ absl::StatusOr<Bytes> FetchOverHttp(const std::string& url, const Bytes& body,
   std::array<char, CURL_ERROR_SIZE> why = {};
   CURL* const handle = curl.get();
   curl_easy_setopt(handle, CURLOPT_URL, url.c_str());
+  // Redirections may not go beyond these, either.
   curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https");
-  curl_easy_setopt(handle, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(handle, CURLOPT_FOLLOWLOCATION, 1L);
   curl_easy_setopt(handle, CURLOPT_MAXREDIRS,
                    static_cast<long>(limits.max_redirections));
@@ -78,8 +66,6 @@ absl::StatusOr<Bytes> FetchOverHttp(const std::string& url, const Bytes& body,
   curl_easy_setopt(handle, CURLOPT_ERRORBUFFER, why.data());
   curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, &Receive);
   curl_easy_setopt(handle, CURLOPT_WRITEDATA, &answer);
-  curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, &ReceiveHeader);
-  curl_easy_setopt(handle, CURLOPT_HEADERDATA, &answer);
   std::unique_ptr<curl_slist, ListDeleter> headers;
   if (!body.empty()) {
     headers.reset(

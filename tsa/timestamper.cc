@@ -24,7 +24,6 @@ namespace codeseal {
 namespace {
 
 constexpr size_t kMaxResponseSize = size_t{256} << 10;
-constexpr size_t kMaxHeaderSize = size_t{64} << 10;
 constexpr absl::Duration kFirstPause = absl::Milliseconds(250);
 constexpr absl::Duration kLongestPause = absl::Seconds(2);
 // How long the loop sleeps when it knows of nothing to do.
@@ -150,7 +149,6 @@ class Timestamper::Loop {
     TimestampQuery query;
     absl::Time sent_at;  // by the clock that tokens are held against
     Bytes response;
-    size_t header_size = 0;
   };
 
   void Run() {
@@ -274,8 +272,6 @@ class Timestamper::Loop {
         reinterpret_cast<const char*>(transfer->query.der.data()));
     set(CURLOPT_WRITEFUNCTION, &Loop::TakeBody);
     set(CURLOPT_WRITEDATA, transfer.get());
-    set(CURLOPT_HEADERFUNCTION, &Loop::CountHeader);
-    set(CURLOPT_HEADERDATA, transfer.get());
     transfer->easy = std::move(easy);
     curl_multi_add_handle(multi_.get(), handle);
     transfers_.emplace(handle, std::move(transfer));
@@ -286,14 +282,6 @@ class Timestamper::Loop {
     Bytes& response = static_cast<Transfer*>(transfer)->response;
     if (size > kMaxResponseSize - response.size()) return 0;  // ends it
     Append(response, AsBytes(std::string_view(data, size)));
-    return size;
-  }
-
-  static size_t CountHeader(const char* /*data*/, size_t /*always 1*/,
-                            size_t size, void* transfer) {
-    size_t& header_size = static_cast<Transfer*>(transfer)->header_size;
-    if (size > kMaxHeaderSize - header_size) return 0;  // ends it
-    header_size += size;
     return size;
   }
 

@@ -348,8 +348,7 @@ absl::StatusOr<PlistValue> ToValue(plist_t node) {
   return BadPlist(0, "the property list has a value of unknown type");
 }
 
-// --- Writing
-// ------------------------------------------------------------------
+// --- Writing ----------------------------------------------------------------
 
 class XmlPlistWriter {
  public:

@@ -197,7 +197,7 @@ INSTANTIATE_TEST_SUITE_P(
                   "HTTP status 302"},
         FaultCase{"Endless", TsaLie::kNone, HttpFault::kEndless, "too large"},
         FaultCase{"EndlessHeaders", TsaLie::kNone, HttpFault::kEndlessHeaders,
-                  "too large"},
+                  "receiving data"},
         FaultCase{"Garbage", TsaLie::kGarbage, HttpFault::kNone,
                   "no timestamp response"},
         FaultCase{"WrongNonce", TsaLie::kWrongNonce, HttpFault::kNone, "nonce"},
