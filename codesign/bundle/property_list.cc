@@ -18,7 +18,7 @@ namespace codeseal {
 namespace {
 
 constexpr size_t kMaxDataLineSize = 76;  // characters, of which 8 for each tab
-constexpr size_t kMaxDataIndent = 8;
+constexpr size_t kMaxDataIndent = 8;     // tabs; the element's have no limit
 
 absl::Status BadPlist(uint64_t byte_offset, std::string_view what) {
   return ParseError(v1::REASON_BAD_PLIST, byte_offset, what);
@@ -58,7 +58,7 @@ absl::Status CheckXmlDepth(std::string_view text) {
 // Old lists may be in Latin-1, and say so in their first line.
 bool IsLatin1(std::string_view xml) {
   const size_t end = xml.find("?>");
-  if (end == std::string_view::npos || IsUtf8(xml)) return false;
+  if (end == std::string_view::npos) return false;
   std::string declaration(xml.substr(0, end));
   absl::AsciiStrToLower(&declaration);
   return declaration.find("encoding=\"iso-8859-1\"") != std::string::npos;
@@ -412,8 +412,8 @@ class XmlPlistWriter {
   void Put(const Bytes& data, size_t indent) {
     static constexpr char kDigits[] =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const size_t line_size =
-        kMaxDataLineSize - 8 * std::min(indent, kMaxDataIndent);
+    const size_t line_indent = std::min(indent, kMaxDataIndent);
+    const size_t line_size = kMaxDataLineSize - 8 * line_indent;
     PutLine(indent, "<data>");
     std::string line;
     for (size_t i = 0; i < data.size(); i += 3) {
@@ -426,11 +426,11 @@ class XmlPlistWriter {
         line += j <= size ? kDigits[group >> (18 - 6 * j) & 0x3f] : '=';
       }
       if (line.size() >= line_size) {
-        PutLine(indent, line);
+        PutLine(line_indent, line);
         line.clear();
       }
     }
-    if (!line.empty()) PutLine(indent, line);
+    if (!line.empty()) PutLine(line_indent, line);
     PutLine(indent, "</data>");
   }
 

@@ -1,6 +1,8 @@
 #include "codesign/bundle/property_list.h"
 
+#include <cstdlib>
 #include <limits>
+#include <memory>
 
 #include "tests/support/status_matchers.h"
 
@@ -85,6 +87,20 @@ TEST(PropertyListTest, BreaksDataByItsIndent) {
                      "\n\t\t\t</data>\n\t\t</dict>\n"
                      "\t\t<key>short</key>\n\t\t<data>\n\t\tAQ==\n"
                      "\t\t</data>\n\t</dict>\n</dict>\n"));
+}
+
+// Lines of data have eight tabs at most; the element around them has its own.
+TEST(PropertyListTest, IndentsDeepDataByEightTabs) {
+  PlistValue value = PlistValue{Filled(18)};  // 24 digits
+  for (int depth = 0; depth < 9; ++depth) {
+    value = PlistValue{PlistArray{std::move(value)}};
+  }
+  PlistDict dict;
+  dict["deep"] = std::move(value);
+  const std::string line = "\n" + std::string(8, '\t') + std::string(12, '/');
+  EXPECT_THAT(BuildXmlPlist(dict),
+              HasSubstr("\n" + std::string(10, '\t') + "<data>" + line + line +
+                        "\n" + std::string(10, '\t') + "</data>\n"));
 }
 
 TEST(PropertyListTest, KeysAreInOrderOfUtf16) {
@@ -174,6 +190,7 @@ struct BinaryFault {
   const char* name;
   size_t offset;
   uint8_t value;
+  const char* message;
 };
 
 class BinaryFaultTest : public ::testing::TestWithParam<BinaryFault> {};
@@ -181,59 +198,106 @@ class BinaryFaultTest : public ::testing::TestWithParam<BinaryFault> {};
 TEST_P(BinaryFaultTest, IsRefusedBeforeParsing) {
   Bytes bytes = SmallBinary();
   bytes[GetParam().offset] = GetParam().value;
-  EXPECT_THAT(ParsePlistDict(bytes), HasReason(v1::REASON_BAD_PLIST));
+  EXPECT_THAT(ParsePlistDict(bytes), AllOf(HasReason(v1::REASON_BAD_PLIST),
+                                           HasMessage(GetParam().message)));
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Faults, BinaryFaultTest,
-    ::testing::Values(BinaryFault{"ReferenceNamesNoObject", 14, 6},
-                      BinaryFault{"ReferenceToItself", 14, 2},
-                      BinaryFault{"KeyIsNoText", 9, 2},
-                      BinaryFault{"KeyIsNoObject", 9, 6},
-                      BinaryFault{"KeyHoldsNul", 12, 0},
-                      BinaryFault{"KeyDoesNotFit", 11, 0x5e},
-                      BinaryFault{"WideKeyDoesNotFit", 11, 0x67},
-                      BinaryFault{"TextHoldsNul", 18, 0},
-                      BinaryFault{"CycleThroughTheTop", 14, 0},
-                      BinaryFault{"ObjectOutsideTheFile", 24, 22},
-                      BinaryFault{"ObjectInTheHeader", 24, 7},
-                      BinaryFault{"CollectionDoesNotFit", 13, 0xae},
-                      BinaryFault{"CountIsNoInteger", 13, 0xaf},
-                      BinaryFault{"NoOffsetSize", 34, 0},
-                      BinaryFault{"OffsetSizeTooLarge", 34, 9},
-                      BinaryFault{"NoReferenceSize", 35, 0},
-                      BinaryFault{"TooManyObjects", 43, 7},
-                      BinaryFault{"EndlessObjects", 36, 0xff},
-                      BinaryFault{"TopIsNoObject", 51, 6},
-                      BinaryFault{"TableOutside", 59, 200},
-                      BinaryFault{"TopIsNoDictionary", 51, 2}),
+    ::testing::Values(
+        BinaryFault{"ReferenceNamesNoObject", 14, 6, "names no object"},
+        BinaryFault{"ReferenceToItself", 14, 2, "too deep"},
+        BinaryFault{"KeyIsNoText", 9, 2, "a key is no text"},
+        BinaryFault{"KeyIsNoObject", 9, 6, "names no object"},
+        BinaryFault{"KeyHoldsNul", 12, 0, "NUL"},
+        BinaryFault{"KeyDoesNotFit", 11, 0x5e, "a text does not fit"},
+        BinaryFault{"WideKeyDoesNotFit", 11, 0x67, "a text does not fit"},
+        BinaryFault{"TextHoldsNul", 18, 0, "NUL"},
+        BinaryFault{"CycleThroughTheTop", 14, 0, "too deep"},
+        BinaryFault{"ObjectOutsideTheFile", 24, 22, "outside the file"},
+        BinaryFault{"ObjectInTheHeader", 24, 7, "outside the file"},
+        BinaryFault{"CollectionDoesNotFit", 13, 0xae,
+                    "a collection does not fit"},
+        BinaryFault{"CountIsNoInteger", 13, 0xaf, "a count is no integer"},
+        BinaryFault{"NoOffsetSize", 34, 0, "trailer"},
+        BinaryFault{"OffsetSizeTooLarge", 34, 9, "trailer"},
+        BinaryFault{"NoReferenceSize", 35, 0, "trailer"},
+        BinaryFault{"TooManyObjects", 43, 7, "trailer"},
+        BinaryFault{"EndlessObjects", 36, 0xff, "trailer"},
+        BinaryFault{"TopIsNoObject", 51, 6, "trailer"},
+        BinaryFault{"TableOutside", 59, 200, "trailer"},
+        BinaryFault{"TopIsNoDictionary", 51, 2, "no dictionary"}),
     [](const auto& each) { return std::string(each.param.name); });
 
-// Sixty arrays, each of which names the next one eight times: 500 bytes that
-// stand for 8^60 values.
-TEST(PropertyListTest, RefusesBinaryThatMultiplies) {
+TEST(PropertyListTest, RefusesCountsThatDoNotFit) {
+  Bytes bytes = SmallBinary();
+  bytes[19] = 0xaf;  // object 4: an array whose count follows
+  for (const int integer : {0x13, 0x14, 0x1f}) {
+    bytes[20] = static_cast<uint8_t>(integer);
+    EXPECT_THAT(ParsePlist(bytes), HasMessage("a count does not fit"));
+  }
+}
+
+// A binary list of arrays, each of at most 14 references; one without any is
+// `true`. The first is the top.
+Bytes BinaryArrays(const std::vector<Bytes>& references) {
   Bytes bytes = ToBytes("bplist00");
   Bytes offsets;
-  constexpr uint8_t kCount = 60;
-  for (uint8_t i = 0; i < kCount; ++i) {
+  for (const Bytes& each : references) {
+    offsets.push_back(static_cast<uint8_t>(bytes.size() >> 8));
     offsets.push_back(static_cast<uint8_t>(bytes.size() & 0xff));
-    offsets.insert(offsets.end() - 1, static_cast<uint8_t>(bytes.size() >> 8));
-    if (i + 1 == kCount) {
+    if (each.empty()) {
       bytes.push_back(0x09);
     } else {
-      bytes.push_back(0xa8);
-      bytes.insert(bytes.end(), 8, static_cast<uint8_t>(i + 1));
+      bytes.push_back(static_cast<uint8_t>(0xa0 | each.size()));
+      Append(bytes, each);
     }
   }
   const size_t table = bytes.size();
   Append(bytes, offsets);
   Append(bytes, Bytes{0, 0, 0, 0, 0, 0, 2, 1});
-  Append(bytes, Bytes{0, 0, 0, 0, 0, 0, 0, kCount});
+  Append(bytes,
+         Bytes{0, 0, 0, 0, 0, 0, 0, static_cast<uint8_t>(references.size())});
   Append(bytes, Bytes{0, 0, 0, 0, 0, 0, 0, 0});
   Append(bytes, Bytes{0, 0, 0, 0, 0, 0, static_cast<uint8_t>(table >> 8),
                       static_cast<uint8_t>(table)});
-  EXPECT_THAT(ParsePlist(bytes), AllOf(HasReason(v1::REASON_BAD_PLIST),
-                                       HasMessage("too many values")));
+  return bytes;
+}
+
+// Sixty arrays, each of which names the next one eight times: 500 bytes that
+// stand for 8^60 values.
+TEST(PropertyListTest, RefusesBinaryThatMultiplies) {
+  std::vector<Bytes> references;
+  for (uint8_t next = 1; next < 60; ++next) {
+    references.push_back(Bytes(8, next));
+  }
+  references.push_back({});
+  EXPECT_THAT(
+      ParsePlist(BinaryArrays(references)),
+      AllOf(HasReason(v1::REASON_BAD_PLIST), HasMessage("too many values")));
+}
+
+// What is named twice is looked at once, and still counts where it is deeper.
+TEST(PropertyListTest, LimitsDepthOfBinaryWhereverAnObjectIsNamed) {
+  // The top names the chain 1, 2, ... and, behind as many others, again.
+  const auto chains = [](uint8_t length) {
+    std::vector<Bytes> references;
+    references.push_back({1, static_cast<uint8_t>(length + 1)});
+    for (uint8_t i = 1; i < length; ++i) {
+      references.push_back({static_cast<uint8_t>(i + 1)});
+    }
+    references.push_back({});
+    for (uint8_t i = 1; i < length; ++i) {
+      references.push_back({static_cast<uint8_t>(length + i + 1)});
+    }
+    references.push_back({1});
+    return BinaryArrays(references);
+  };
+  static_assert(kMaxPlistDepth % 2 == 0);
+  constexpr uint8_t kHalf = kMaxPlistDepth / 2;
+  EXPECT_THAT(ParsePlist(chains(kHalf - 1)), IsOk());
+  EXPECT_THAT(ParsePlist(chains(kHalf)),
+              AllOf(HasReason(v1::REASON_BAD_PLIST), HasMessage("too deep")));
 }
 
 std::string Nested(int depth) {
@@ -252,8 +316,17 @@ TEST(PropertyListTest, LimitsDepth) {
 
 TEST(PropertyListTest, CommentsDoNotNest) {
   std::string comment;
-  for (int i = 0; i < 2 * kMaxPlistDepth; ++i) comment += "<!-- <array> -->";
+  for (int i = 0; i < 2 * kMaxPlistDepth; ++i) comment += "<!-- > <array> -->";
   EXPECT_THAT(ParsePlist(AsBytes(Document(comment + "<true/>"))), IsOk());
+}
+
+TEST(PropertyListTest, CharacterDataDoesNotNest) {
+  std::string data = ">";
+  for (int i = 0; i < 2 * kMaxPlistDepth; ++i) data += "<array>";
+  const auto read = ParsePlist(
+      AsBytes(Document("<string><![CDATA[" + data + "]]></string>")));
+  ASSERT_THAT(read, IsOk());
+  EXPECT_EQ(*read, Text(data));
 }
 
 TEST(PropertyListTest, RefusesOtherForms) {
@@ -311,6 +384,23 @@ TEST(PropertyListTest, ReadsLatin1ThatSaysSo) {
   EXPECT_THAT(ParsePlistDict(AsBytes(
                   "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n" + body)),
               HasMessage("UTF-8"));
+  // What it says holds, even if it could be read as something else.
+  const auto umlaut = ParsePlist(
+      AsBytes("<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n"
+              "<plist version=\"1.0\"><string>\xc3\xbc</string></plist>"));
+  ASSERT_THAT(umlaut, IsOk());
+  EXPECT_EQ(*umlaut, Text("\u00c3\u00bc"));
+}
+
+TEST(PropertyListTest, RefusesWhatIsTooLarge) {
+  constexpr size_t kSize = kMaxPlistSize + 1;
+  // Zeros that take no memory until they are read.
+  const std::unique_ptr<void, decltype(&std::free)> zeros(std::calloc(kSize, 1),
+                                                          &std::free);
+  ASSERT_NE(zeros, nullptr);
+  EXPECT_THAT(
+      ParsePlist(ByteView(static_cast<const uint8_t*>(zeros.get()), kSize)),
+      AllOf(HasReason(v1::REASON_BAD_PLIST), HasMessage("too large")));
 }
 
 TEST(PropertyListTest, SkipsAByteOrderMark) {
