@@ -90,6 +90,9 @@ absl::StatusOr<BareToken> TakeCertificatesOut(
   }
   while (!fields.at_end()) {
     ASSIGN_OR_RETURN(const asn1::Element field, fields.Next("field"));
+    if (field.tag == asn1::kContext0) {
+      return asn1::Malformed(field.offset, "certificates once more");
+    }
     Append(rest, field.raw);
   }
   if (!content_reader.at_end() || !content_fields.at_end() || !outer.at_end()) {
