@@ -22,7 +22,6 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -136,93 +135,6 @@ double RawRate(RawToken& token, double seconds) {
   return meter.Rate();
 }
 
-// Keeps requests in flight on one stream for a while. Without threads of its
-// own: the load runs on the cores that it measures.
-class StreamLoad : public grpc::ClientBidiReactor<v1::SignStreamRequest,
-                                                  v1::SignStreamResponse> {
- public:
-  StreamLoad(v1::SigningService::Stub& stub, const std::string& identity,
-             size_t in_flight, double seconds,
-             std::function<v1::SignRequest()> make_request)
-      : in_flight_(in_flight),
-        make_request_(std::move(make_request)),
-        meter_(seconds) {
-    stub.async()->SignStream(&context_, this);
-    message_.mutable_open()->set_identity(identity);
-  }
-
-  // Answers a second.
-  double Run() {
-    StartRead(&answer_);
-    StartWrite(&message_);
-    StartCall();
-    std::unique_lock lock(mutex_);
-    ended_.wait(lock, [this] { return status_.has_value(); });
-    if (!fault_.empty()) Fail("SignStream: " + fault_);
-    if (!status_->ok()) Fail("SignStream: " + status_->error_message());
-    return meter_.Rate();
-  }
-
-  void OnReadDone(bool ok) override {
-    if (!ok) return;
-    const std::lock_guard lock(mutex_);
-    if (answer_.has_credit()) credit_ += answer_.credit().items();
-    if (answer_.has_result()) {
-      if (answer_.result().has_response()) {
-        meter_.Count();
-        --unanswered_;
-      } else {
-        fault_ = answer_.result().error().ShortDebugString();
-        context_.TryCancel();
-      }
-    }
-    StartRead(&answer_);
-    WriteLocked();
-  }
-
-  void OnWriteDone(bool ok) override {
-    const std::lock_guard lock(mutex_);
-    writing_ = false;
-    if (ok) WriteLocked();
-  }
-
-  void OnDone(const grpc::Status& status) override {
-    const std::lock_guard lock(mutex_);
-    status_ = status;
-    ended_.notify_one();
-  }
-
- private:
-  void WriteLocked() {
-    if (writing_ || closed_) return;
-    if (meter_.IsOver()) {
-      closed_ = true;
-      message_.mutable_close();
-      StartWriteLast(&message_, grpc::WriteOptions());
-    } else if (unanswered_ < std::min<uint64_t>(credit_, in_flight_)) {
-      ++unanswered_;
-      writing_ = true;
-      *message_.mutable_item() = make_request_();
-      StartWrite(&message_);
-    }
-  }
-
-  const size_t in_flight_;
-  const std::function<v1::SignRequest()> make_request_;
-  RateMeter meter_;
-  grpc::ClientContext context_;
-  v1::SignStreamRequest message_;
-  v1::SignStreamResponse answer_;
-  std::mutex mutex_;
-  std::condition_variable ended_;
-  uint64_t credit_ = 0;
-  uint64_t unanswered_ = 0;
-  bool writing_ = true;  // the opening
-  bool closed_ = false;
-  std::string fault_;
-  std::optional<grpc::Status> status_;
-};
-
 // Signs through the server.
 class Remote {
  public:
@@ -241,9 +153,61 @@ class Remote {
 
   // One stream, `in_flight` requests unanswered at any time.
   double StreamRate(size_t in_flight, double seconds) {
-    StreamLoad load(*stub_, request_.identity(), in_flight, seconds,
-                    [this] { return NewRequest(); });
-    return load.Run();
+    grpc::ClientContext context;
+    const auto stream = stub_->SignStream(&context);
+    v1::SignStreamRequest open;
+    open.mutable_open()->set_identity(request_.identity());
+    if (!stream->Write(open)) Fail("the stream did not open");
+
+    RateMeter meter(seconds);
+    std::mutex mutex;
+    std::condition_variable changed;
+    uint64_t credit = 0;
+    uint64_t unanswered = 0;
+    bool ended = false;
+    std::string fault;
+    std::thread reader([&] {
+      v1::SignStreamResponse response;
+      while (stream->Read(&response)) {
+        const std::lock_guard lock(mutex);
+        if (response.has_credit()) credit += response.credit().items();
+        if (response.has_result()) {
+          if (!response.result().has_response()) {
+            fault = response.result().error().ShortDebugString();
+            break;
+          }
+          meter.Count();
+          --unanswered;
+        }
+        changed.notify_one();
+      }
+      if (!fault.empty()) context.TryCancel();
+      const std::lock_guard lock(mutex);
+      ended = true;
+      changed.notify_one();
+    });
+    while (!meter.IsOver()) {
+      {
+        std::unique_lock lock(mutex);
+        changed.wait(lock, [&] {
+          return ended || unanswered < std::min<uint64_t>(credit, in_flight);
+        });
+        if (ended) break;
+        ++unanswered;
+      }
+      v1::SignStreamRequest message;
+      *message.mutable_item() = NewRequest();
+      if (!stream->Write(message)) break;
+    }
+    v1::SignStreamRequest close;
+    close.mutable_close();
+    stream->Write(close);
+    stream->WritesDone();
+    reader.join();
+    const grpc::Status status = stream->Finish();
+    if (!fault.empty()) Fail("SignStream: " + fault);
+    if (!status.ok()) Fail("SignStream: " + status.error_message());
+    return meter.Rate();
   }
 
  private:

@@ -340,6 +340,19 @@ TEST(PropertyListTest, RefusesOtherForms) {
       AllOf(HasReason(v1::REASON_BAD_PLIST), HasMessage("no dictionary")));
 }
 
+TEST(PropertyListTest, IntegersHave64BitsAndASign) {
+  const auto parse = [](const std::string& digits) {
+    return ParsePlist(AsBytes(Document("<integer>" + digits + "</integer>")));
+  };
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  EXPECT_EQ(*parse("9223372036854775807"), PlistValue{kMost});
+  EXPECT_EQ(*parse("-9223372036854775807"), PlistValue{-kMost});
+  for (const char* digits : {"9223372036854775808", "18446744073709551615"}) {
+    EXPECT_THAT(parse(digits), AllOf(HasReason(v1::REASON_BAD_PLIST),
+                                     HasMessage("does not fit in 64 bits")));
+  }
+}
+
 TEST(PropertyListTest, RefusesNulInXml) {
   std::string xml = Document("<dict><key>a.b</key><string>c.d</string></dict>");
   EXPECT_THAT(ParsePlistDict(AsBytes(xml)), IsOk());
