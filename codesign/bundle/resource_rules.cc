@@ -114,15 +114,21 @@ absl::StatusOr<ResourceRule> ToRule(const std::string& pattern,
                       .nested = IsTrue(*dict, "nested")};
 }
 
-// regcomp() of the C library expands counted repetitions in memory and
-// recurses into groups; back references take exponential time.
-absl::Status CheckPatternIsTame(const std::string& pattern) {
+// How large the C library's regcomp() makes the patterns of one set of rules
+// together, about: some 200 bytes of memory for each of these.
+constexpr uint64_t kMaxExpandedSize = 32 * 1024;
+
+// regcomp() expands repetitions in memory and recurses into groups; back
+// references take exponential time. The result is what the pattern may become:
+// each "+" writes once more what stands before it, with all repetitions in it.
+absl::StatusOr<uint64_t> CheckPatternIsTame(const std::string& pattern) {
   constexpr size_t kMaxPatternSize = 1000;
   constexpr int kMaxGroupCount = 32;
   if (pattern.size() > kMaxPatternSize) {
     return InvalidRule(pattern.substr(0, 100), "a pattern is too long");
   }
   int group_count = 0;
+  uint64_t expanded_size = pattern.size();
   for (size_t i = 0; i < pattern.size(); ++i) {
     if (pattern[i] == '\\' && i + 1 < pattern.size()) {
       ++i;
@@ -133,9 +139,11 @@ absl::Status CheckPatternIsTame(const std::string& pattern) {
       return InvalidRule(pattern, "repetition counts are not supported");
     } else if (pattern[i] == '(' && ++group_count > kMaxGroupCount) {
       return InvalidRule(pattern, "a pattern has too many groups");
+    } else if (pattern[i] == '+' && expanded_size <= kMaxExpandedSize) {
+      expanded_size *= 2;
     }
   }
-  return absl::OkStatus();
+  return expanded_size;
 }
 
 }  // namespace
@@ -201,11 +209,16 @@ struct ResourceMatcher::Pattern {
 absl::StatusOr<ResourceMatcher> ResourceMatcher::Create(
     const PlistDict& rules, std::span<const std::string> excluded_paths) {
   auto patterns = std::make_shared<Patterns>();
+  uint64_t expanded_size = 0;
   for (const auto& [text, value] : rules) {
     auto pattern = std::make_unique<Pattern>();
     pattern->text = text;
     ASSIGN_OR_RETURN(pattern->rule, ToRule(text, value));
-    RETURN_IF_ERROR(CheckPatternIsTame(text));
+    ASSIGN_OR_RETURN(const uint64_t size, CheckPatternIsTame(text));
+    expanded_size += size;
+    if (expanded_size > kMaxExpandedSize) {
+      return InvalidRule(text, "the patterns repeat, or are, too much");
+    }
     if (regcomp(&pattern->regex, text.c_str(), REG_EXTENDED | REG_NOSUB) != 0) {
       return InvalidRule(text, "not a regular expression");
     }

@@ -75,7 +75,8 @@ class ResourceMatcher {
   // the smaller pattern wins (Apple leaves the choice to chance). Patterns may
   // come from hostile files, so those that can make the matcher explode are
   // refused: longer than 1000 bytes, more than 32 groups, repetition counts,
-  // back references.
+  // back references; and more than 32 KiB of patterns in all, where each "+"
+  // counts its pattern twice.
   //
   // Errors: INVALID_ARGUMENT REASON_RESOURCE_RULES_INVALID.
   static absl::StatusOr<ResourceMatcher> Create(

@@ -245,6 +245,23 @@ TEST(ResourceMatcherTest, RefusesHostilePatterns) {
   EXPECT_THAT(create(std::string(1000, 'a')), IsOk());
   EXPECT_THAT(create(std::string(33, '(') + std::string(33, ')')), is_invalid);
   EXPECT_THAT(create("^a\\{b\\\\c\\(d"), IsOk());
+  EXPECT_THAT(create("a" + std::string(100, '+')), is_invalid);
+  EXPECT_THAT(create("((((((((((((((((a+)+)+)+)+)+)+)+)+)+)+)+)+)+)+)+"),
+              is_invalid);
+  EXPECT_THAT(create("^[^/]+/[^/]+/[^/]+/[^/]+/[^/]+/[^/]+$"), IsOk());
+}
+
+TEST(ResourceMatcherTest, RefusesPatternsThatAreTooMuchTogether) {
+  const auto rules_of = [](size_t count) {
+    PlistDict rules;
+    for (size_t i = 0; i < count; ++i) {
+      rules[std::to_string(i) + std::string(500, 'a')] = PlistValue{true};
+    }
+    return rules;
+  };
+  EXPECT_THAT(ResourceMatcher::Create(rules_of(60), {}), IsOk());
+  EXPECT_THAT(ResourceMatcher::Create(rules_of(70), {}),
+              HasReason(v1::REASON_RESOURCE_RULES_INVALID));
 }
 
 TEST(ResourceMatcherTest, SameRulesServeAnotherBundle) {
