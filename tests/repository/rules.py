@@ -53,7 +53,6 @@ OWN_INCLUDES = {
     "codesign/base": ["codeseal/v1/error_detail.pb.h"],
     "codesign/cms": ["codesign/base/"],
     "codesign/macho": ["codesign/base/"],
-    "codesign/bundle": ["codesign/base/", "codesign/macho/"],
     "codesign/requirement": [
         "codesign/base/",
         "codesign/cms/",
