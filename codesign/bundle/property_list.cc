@@ -244,16 +244,37 @@ struct MemoryFree {
   void operator()(void* memory) const { std::free(memory); }
 };
 
-// libplist 2.2 hands out 64 bits; only the XML that it writes tells a negative
-// number from one above INT64_MAX.
-bool IsNegative(plist_t integer) {
+// What libplist 2.2 writes of a node, where it hands out less than that.
+std::string ToXml(plist_t node) {
   char* raw_xml = nullptr;
   uint32_t size = 0;
-  plist_to_xml(integer, &raw_xml, &size);
+  plist_to_xml(node, &raw_xml, &size);
   const std::unique_ptr<char, MemoryFree> xml(raw_xml);
-  return xml != nullptr &&
-         std::string_view(xml.get(), size).find("<integer>-") !=
-             std::string_view::npos;
+  return xml == nullptr ? std::string() : std::string(xml.get(), size);
+}
+
+// Of 64 bits; otherwise the number is above INT64_MAX.
+bool IsNegative(plist_t integer) {
+  return ToXml(integer).find("<integer>-") != std::string::npos;
+}
+
+// The getter has 32 bits of seconds: from 1932 to 2069.
+std::optional<absl::Time> ReadDate(plist_t date) {
+  static constexpr std::string_view kStart = "<date>";
+  const std::string xml = ToXml(date);
+  const size_t start = xml.find(kStart);
+  const size_t end = xml.find("</date>");
+  if (start == std::string::npos || end == std::string::npos) {
+    return std::nullopt;
+  }
+  const size_t text_at = start + kStart.size();
+  absl::Time time;
+  std::string error;
+  if (!absl::ParseTime("%Y-%m-%dT%H:%M:%SZ", xml.substr(text_at, end - text_at),
+                       absl::UTCTimeZone(), &time, &error)) {
+    return std::nullopt;
+  }
+  return time;
 }
 
 // libplist hands out bytes as they came, surrogates of "&#xd800;" among them.
@@ -301,12 +322,9 @@ absl::StatusOr<PlistValue> ToValue(plist_t node) {
       return PlistValue{ToBytes(std::string_view(data, size))};
     }
     case PLIST_DATE: {
-      int32_t seconds = 0;  // since 2001-01-01
-      int32_t microseconds = 0;
-      plist_get_date_val(node, &seconds, &microseconds);
-      return PlistValue{absl::FromUnixSeconds(978'307'200) +
-                        absl::Seconds(seconds) +
-                        absl::Microseconds(microseconds)};
+      const std::optional<absl::Time> time = ReadDate(node);
+      if (!time.has_value()) return BadPlist(0, "a date is out of range");
+      return PlistValue{*time};
     }
     case PLIST_ARRAY: {
       PlistArray array;

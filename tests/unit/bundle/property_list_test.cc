@@ -1,5 +1,6 @@
 #include "codesign/bundle/property_list.h"
 
+#include <bit>
 #include <cstdlib>
 #include <limits>
 #include <memory>
@@ -350,6 +351,46 @@ TEST(PropertyListTest, IntegersHave64BitsAndASign) {
   for (const char* digits : {"9223372036854775808", "18446744073709551615"}) {
     EXPECT_THAT(parse(digits), AllOf(HasReason(v1::REASON_BAD_PLIST),
                                      HasMessage("does not fit in 64 bits")));
+  }
+}
+
+TEST(PropertyListTest, DatesMayBeFarAway) {
+  // A binary date: seconds since 2001, as a big-endian double.
+  const auto binary = [](double seconds) {
+    Bytes bytes = ToBytes("bplist00");
+    bytes.push_back(0x33);
+    const auto bits = std::bit_cast<uint64_t>(seconds);
+    for (int shift = 56; shift >= 0; shift -= 8) {
+      bytes.push_back(static_cast<uint8_t>(bits >> shift));
+    }
+    Append(bytes, Bytes{8});  // 17: the only offset
+    Append(bytes, Bytes{0, 0, 0, 0, 0, 0, 1, 1});
+    Append(bytes, Bytes{0, 0, 0, 0, 0, 0, 0, 1});
+    Append(bytes, Bytes{0, 0, 0, 0, 0, 0, 0, 0});
+    Append(bytes, Bytes{0, 0, 0, 0, 0, 0, 0, 17});
+    return ParsePlist(bytes);
+  };
+  // The distant past and future of Apple's Foundation among them.
+  for (const char* text :
+       {"0001-01-01T00:00:00Z", "1901-12-13T20:45:52Z", "2001-01-01T00:00:00Z",
+        "2038-01-19T03:14:08Z", "4001-01-01T00:00:00Z"}) {
+    absl::Time time;
+    std::string error;
+    ASSERT_TRUE(absl::ParseTime(absl::RFC3339_full, text, &time, &error));
+    const auto xml =
+        ParsePlist(AsBytes(Document(std::string("<date>") + text + "</date>")));
+    ASSERT_THAT(xml, IsOk()) << text;
+    EXPECT_EQ(*xml, PlistValue{time}) << text;
+    const double seconds =
+        absl::ToDoubleSeconds(time - absl::FromUnixSeconds(978'307'200));
+    ASSERT_THAT(binary(seconds), IsOk()) << text;
+    EXPECT_EQ(*binary(seconds), PlistValue{time}) << text;
+  }
+  for (const double seconds :
+       {1e300, -1e300, std::numeric_limits<double>::quiet_NaN()}) {
+    EXPECT_THAT(binary(seconds), AllOf(HasReason(v1::REASON_BAD_PLIST),
+                                       HasMessage("out of range")))
+        << seconds;
   }
 }
 
