@@ -114,8 +114,8 @@ absl::StatusOr<ResourceRule> ToRule(const std::string& pattern,
                       .nested = IsTrue(*dict, "nested")};
 }
 
-// How large the C library's regcomp() makes the patterns of one set of rules
-// together, about: some 200 bytes of memory for each of these.
+// Of all patterns of one set of rules, bytes, as regcomp() expands them; it
+// takes some hundred bytes of memory for each.
 constexpr uint64_t kMaxExpandedSize = 32 * 1024;
 
 // regcomp() expands repetitions in memory and recurses into groups; back

@@ -76,7 +76,7 @@ class ResourceMatcher {
   // come from hostile files, so those that can make the matcher explode are
   // refused: longer than 1000 bytes, more than 32 groups, repetition counts,
   // back references; and more than 32 KiB of patterns in all, where each "+"
-  // counts its pattern twice.
+  // doubles what its pattern counts.
   //
   // Errors: INVALID_ARGUMENT REASON_RESOURCE_RULES_INVALID.
   static absl::StatusOr<ResourceMatcher> Create(

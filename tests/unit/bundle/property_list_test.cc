@@ -370,6 +370,8 @@ TEST(PropertyListTest, DatesMayBeFarAway) {
     Append(bytes, Bytes{0, 0, 0, 0, 0, 0, 0, 17});
     return ParsePlist(bytes);
   };
+  const absl::Time epoch =
+      absl::FromCivil(absl::CivilDay(2001, 1, 1), absl::UTCTimeZone());
   // The distant past and future of Apple's Foundation among them.
   for (const char* text :
        {"0001-01-01T00:00:00Z", "1901-12-13T20:45:52Z", "2001-01-01T00:00:00Z",
@@ -381,8 +383,7 @@ TEST(PropertyListTest, DatesMayBeFarAway) {
         ParsePlist(AsBytes(Document(std::string("<date>") + text + "</date>")));
     ASSERT_THAT(xml, IsOk()) << text;
     EXPECT_EQ(*xml, PlistValue{time}) << text;
-    const double seconds =
-        absl::ToDoubleSeconds(time - absl::FromUnixSeconds(978'307'200));
+    const double seconds = absl::ToDoubleSeconds(time - epoch);
     ASSERT_THAT(binary(seconds), IsOk()) << text;
     EXPECT_EQ(*binary(seconds), PlistValue{time}) << text;
   }
